@@ -1,0 +1,162 @@
+// swift-tools-version:6.2
+import PackageDescription
+
+/// One set of settings for every Swift target: language mode 6, warnings are errors.
+let settings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .treatAllWarnings(as: .error),
+]
+
+/// A Swift target of the house: `Sources/<floor>/<name>`.
+func room(_ floor: String, _ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, path: "Sources/\(floor)/\(name)", swiftSettings: settings)
+}
+
+/// A program of the house: `Sources/Programs/<name>`.
+func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(
+        name: name, dependencies: dependencies, path: "Sources/Programs/\(name)", swiftSettings: settings)
+}
+
+/// A test target: `Tests/<name>`.
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, path: "Tests/\(name)", swiftSettings: settings)
+}
+
+let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let asyncHTTPClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let serviceLifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
+
+let package = Package(
+    name: "godwit",
+    products: [
+        .executable(name: "godwitd", targets: ["godwitd"]),
+        .executable(name: "godwit", targets: ["godwit"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+        .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    ],
+    targets: [
+        // 0 System
+        .systemLibrary(
+            name: "CRocksDB", path: "Sources/System/CRocksDB", pkgConfig: "rocksdb", providers: [.apt(["librocksdb-dev"])]),
+        .target(name: "CLinux", path: "Sources/System/CLinux"),
+
+        // 1 Base
+        room("Base", "Bytes", ["CLinux"]),
+        room("Base", "Environment", []),
+        room("Base", "Identity", ["Bytes", "Environment"]),
+        room("Base", "Saga", []),
+
+        // 2 Platform and Wire
+        room("Platform", "FileIO", ["CLinux", "Bytes"]),
+        room("Wire", "XDR", [nioCore]),
+        room("Wire", "ONCRPC", ["XDR", nioCore]),
+        room("Wire", "NFSTypes", ["XDR", "ONCRPC", nioCore]),
+
+        // 3 DataPlane
+        room("DataPlane", "RocksStore", ["CRocksDB", "Bytes"]),
+        room("DataPlane", "SegmentStore", ["FileIO", "Bytes", "CLinux"]),
+        room(
+            "DataPlane", "VolumeEngine",
+            ["Bytes", "Environment", "Identity", "FileIO", "RocksStore", "SegmentStore"]),
+        room("DataPlane", "Replication", ["Bytes", "Environment", "Identity", "VolumeEngine"]),
+        room("DataPlane", "FileService", ["Bytes", "Environment", "Identity", "VolumeEngine"]),
+        room(
+            "DataPlane", "NFSServer",
+            ["Bytes", "Environment", "Identity", "XDR", "ONCRPC", "NFSTypes", "VolumeEngine", "FileService", nioCore]),
+        room(
+            "DataPlane", "NetworkModule",
+            ["Bytes", "Environment", "Identity", "CLinux", "ONCRPC", "FileService", "NFSServer", nioCore, nioPosix, logging]),
+        room(
+            "DataPlane", "PeerTransport",
+            ["Bytes", "Environment", "Identity", "VolumeEngine", "Replication", nioCore, nioPosix, logging]),
+
+        // 4 ControlPlane
+        room("ControlPlane", "ReplicatedDatabase", ["Environment", "Identity"]),
+        room("ControlPlane", "ReplicatedDatabaseSQLite", ["ReplicatedDatabase", "Environment", "Identity", grdb]),
+        room("ControlPlane", "ClusterConfiguration", ["ReplicatedDatabase", "Environment", "Identity", "Bytes"]),
+        room(
+            "ControlPlane", "StorageControl",
+            [
+                "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity", "Bytes", "VolumeEngine", "Replication",
+                "FileService", "NFSServer", "NetworkModule", "PeerTransport", logging,
+            ]),
+
+        // 5 ManagementPlane
+        room("ManagementPlane", "MigrateOperation", ["Saga", "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity"]),
+        room(
+            "ManagementPlane", "MigrateSource",
+            [
+                "MigrateOperation", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity",
+                "VolumeEngine", logging,
+            ]),
+        room(
+            "ManagementPlane", "Orchestrator",
+            [
+                "MigrateOperation", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity",
+                "VolumeEngine", "Replication", logging,
+            ]),
+
+        // 6 Interfaces
+        room(
+            "Interfaces", "ClusterService",
+            [
+                "MigrateOperation", "MigrateSource", "Orchestrator", "StorageControl", "ClusterConfiguration", "Environment", "Identity",
+                hummingbird, asyncHTTPClient, logging, nioCore,
+            ]),
+        room(
+            "Interfaces", "RESTAPI",
+            [
+                "MigrateOperation", "Orchestrator", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Environment",
+                "Identity", "VolumeEngine", hummingbird, logging, nioCore,
+            ]),
+
+        // 7 Programs
+        program(
+            "godwitd",
+            [
+                "Environment", "Identity", "Bytes", "FileIO", "VolumeEngine", "Replication", "FileService", "NFSServer",
+                "NetworkModule", "PeerTransport", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ClusterConfiguration",
+                "StorageControl", "MigrateOperation", "MigrateSource", "Orchestrator", "ClusterService", "RESTAPI",
+                argumentParser, logging, serviceLifecycle, yams, hummingbird, asyncHTTPClient, nioCore, nioPosix,
+            ]),
+        program("godwit", [argumentParser, asyncHTTPClient, nioCore]),
+
+        // T Testing
+        room("Testing", "TestKit", ["Environment", "Identity", "Bytes", "VolumeEngine", "ReplicatedDatabase"]),
+        tests("ArchitectureTests", []),
+        tests("BaseTests", ["Bytes", "Identity", "Environment", "Saga"]),
+        tests("VolumeEngineTests", ["TestKit", "VolumeEngine", "Bytes", "Environment", "Identity", "FileIO"]),
+        tests("ReplicationTests", ["TestKit", "Replication", "VolumeEngine", "Bytes", "Environment", "Identity"]),
+        tests(
+            "NFSServerTests",
+            [
+                "TestKit", "XDR", "ONCRPC", "NFSTypes", "NFSServer", "FileService", "NetworkModule", "VolumeEngine", "Bytes",
+                "Environment", "Identity", nioCore, nioPosix,
+            ]),
+        tests(
+            "ReplicatedDatabaseTests",
+            ["TestKit", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ClusterConfiguration", "Environment", "Identity"]),
+        tests(
+            "MigrateTests",
+            ["TestKit", "Saga", "MigrateOperation", "MigrateSource", "Orchestrator", "ReplicatedDatabase", "Environment", "Identity"]),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,51 @@
+#define _GNU_SOURCE
+#include "CLinux.h"
+
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+uint64_t godwit_xxh3_64(const void *bytes, size_t count) { return XXH3_64bits(bytes, count); }
+
+uint64_t godwit_xxh3_64_seeded(const void *bytes, size_t count, uint64_t seed) {
+    return XXH3_64bits_withSeed(bytes, count, seed);
+}
+
+void godwit_block_checksums(const void *bytes, size_t block_size, size_t block_count, uint32_t *checksums) {
+    const uint8_t *position = bytes;
+    for (size_t index = 0; index < block_count; index++) {
+        checksums[index] = (uint32_t)XXH3_64bits(position, block_size);
+        position += block_size;
+    }
+}
+
+int godwit_open(const char *path, int flags, unsigned int mode) { return open(path, flags | O_CLOEXEC, mode); }
+
+ssize_t godwit_pread_nowait(int descriptor, void *buffer, size_t count, off_t offset) {
+    struct iovec vector = {.iov_base = buffer, .iov_len = count};
+    return preadv2(descriptor, &vector, 1, offset, RWF_NOWAIT);
+}
+
+int godwit_punch_hole(int descriptor, off_t offset, off_t count) {
+    return fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, count);
+}
+
+int godwit_start_writeback(int descriptor, off_t offset, off_t count) {
+    return sync_file_range(descriptor, offset, count, SYNC_FILE_RANGE_WRITE);
+}
+
+int godwit_socket_unacknowledged_bytes(int descriptor) {
+    int bytes = 0;
+    return ioctl(descriptor, SIOCOUTQ, &bytes) == 0 ? bytes : -1;
+}
+
+int godwit_lock_exclusively(int descriptor) { return flock(descriptor, LOCK_EX | LOCK_NB); }
+
+void godwit_set_thread_name(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }

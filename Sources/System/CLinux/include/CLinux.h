@@ -1,0 +1,32 @@
+// Linux system calls and inline C libraries that Swift cannot call directly: variadic functions,
+// macros with side effects, and header-only code. Nothing is decided here.
+#ifndef GODWIT_CLINUX_H
+#define GODWIT_CLINUX_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/// XXH3 (64 bit) of a byte range; see https://xxhash.com.
+uint64_t godwit_xxh3_64(const void *bytes, size_t count);
+/// XXH3 (64 bit) with a seed.
+uint64_t godwit_xxh3_64_seeded(const void *bytes, size_t count, uint64_t seed);
+/// Writes one 32-bit checksum for each `block_size` bytes at `bytes` (`block_count` blocks) to `checksums`.
+void godwit_block_checksums(const void *bytes, size_t block_size, size_t block_count, uint32_t *checksums);
+
+/// open(2) without the variadic signature; O_CLOEXEC is added.
+int godwit_open(const char *path, int flags, unsigned int mode);
+/// preadv2(2) with RWF_NOWAIT for one buffer: -1 and EAGAIN when the range is not in the page cache.
+ssize_t godwit_pread_nowait(int descriptor, void *buffer, size_t count, off_t offset);
+/// fallocate(2) with FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.
+int godwit_punch_hole(int descriptor, off_t offset, off_t count);
+/// sync_file_range(2) with SYNC_FILE_RANGE_WRITE: starts writeback and does not wait.
+int godwit_start_writeback(int descriptor, off_t offset, off_t count);
+/// Bytes in the send queue of a TCP socket that the peer has not acknowledged yet (ioctl SIOCOUTQ); -1 on error.
+int godwit_socket_unacknowledged_bytes(int descriptor);
+/// flock(2) LOCK_EX | LOCK_NB.
+int godwit_lock_exclusively(int descriptor);
+/// prctl(PR_SET_NAME) of the calling thread.
+void godwit_set_thread_name(const char *name);
+
+#endif
