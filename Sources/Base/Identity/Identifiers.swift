@@ -1,4 +1,3 @@
-package import Bytes
 package import Environment
 
 /// A 128-bit identifier, written as 8-4-4-4-12 hexadecimal digits (RFC 9562, section 4).

@@ -1,5 +1,3 @@
-package import Identity
-package import VolumeEngine
 
 // SKELETON: signatures only, so that other rooms compile.
 

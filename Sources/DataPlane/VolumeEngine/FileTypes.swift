@@ -1,4 +1,3 @@
-package import Bytes
 package import Identity
 
 /// Why an operation on a file did not happen. The names are those of RFC 1813, section 2.6, without their prefix.

@@ -1,5 +1,3 @@
-package import Bytes
-package import Environment
 package import Identity
 
 /// Why a management operation on an aggregate or a volume did not happen.

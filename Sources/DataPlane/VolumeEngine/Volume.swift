@@ -1,4 +1,4 @@
-package import Bytes
+package import Environment
 package import Identity
 
 // SKELETON: signatures only, so that other rooms compile. The engine replaces this file.
