@@ -50,7 +50,7 @@ package final class Aggregate: @unchecked Sendable {
     /// Its identifier.
     package let uuid: ObjectUUID
     private let context: AggregateContext
-    private let lockFile: File
+    private let lockFile: Mutex<File?>
     private let open = Mutex<[VolumeMSID: Volume]>([:])
     private let reclaimer = Reclaimer()
     /// Serialises making and deleting volumes.
@@ -60,7 +60,7 @@ package final class Aggregate: @unchecked Sendable {
     private init(uuid: ObjectUUID, context: AggregateContext, lockFile: File) {
         self.uuid = uuid
         self.context = context
-        self.lockFile = lockFile
+        self.lockFile = Mutex(lockFile)
     }
 
     /// Opens the aggregate in a directory, or makes one in an empty or missing directory. Recovers from a crash.
@@ -206,6 +206,8 @@ package final class Aggregate: @unchecked Sendable {
         context.scheduler.stop()
         open.withLock { $0 = [:] }
         context.database.close()
+        // Closing the file gives the lock back.
+        lockFile.withLock { $0 = nil }
     }
 }
 
