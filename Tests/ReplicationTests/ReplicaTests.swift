@@ -19,10 +19,14 @@ import VolumeEngine
     private func change(_ round: Int) throws {
         for index in 0..<30 {
             let name = "f\((round * 7 + index) % 60)"
-            let file = try (try? volume.find(name, in: volume.rootReference).reference)
+            let file =
+                try (try? volume.find(name, in: volume.rootReference).reference)
                 ?? volume.makeFile(name, in: volume.rootReference)
             try volume.put(
-                (0..<5000 * (index % 4 + 1)).map { UInt8(truncatingIfNeeded: $0 &* round) }, at: UInt64(index * 3000), to: file)
+                (0..<5000 * (index % 4 + 1)).map { UInt8(truncatingIfNeeded: $0 &* round) },
+                at: UInt64(index * 3000),
+                to: file
+            )
         }
         for index in 0..<5 where round > 0 {
             let name = "f\((round * 11 + index) % 60)"
@@ -34,7 +38,10 @@ import VolumeEngine
 
     /// Transfers from one snapshot to the next; stops after `frames` frames, if given, and says where.
     private func transfer(
-        from base: Snapshot?, to target: Snapshot, resume: TransferPosition? = nil, frames: Int = .max
+        from base: Snapshot?,
+        to target: Snapshot,
+        resume: TransferPosition? = nil,
+        frames: Int = .max
     ) throws -> TransferPosition? {
         let reader = TransferReader(volume: volume, base: base, target: target, resume: resume)
         let writer = try ReplicaWriter(volume: replica.volume, isBaseline: base == nil)
@@ -123,7 +130,8 @@ import VolumeEngine
         try replica.volume.setReplica(false)
         // Handles, attributes and cookies are those of the source.
         #expect(
-            try replica.volume.attributes(of: reference, .blocking) == volume.attributes(of: reference, .blocking))
+            try replica.volume.attributes(of: reference, .blocking) == volume.attributes(of: reference, .blocking)
+        )
         #expect(try replica.volume.list(volume.rootReference) == volume.list(volume.rootReference))
         try replica.volume.put([1, 2, 3], at: 0, to: reference, isStable: true)
         _ = try replica.volume.makeFile("new", in: volume.rootReference)

@@ -54,7 +54,8 @@ typealias Model = [String: [UInt8]]
         var active: Model = [:]
         var kept: [(snapshot: Snapshot, model: Model)] = []
         for step in 0..<400 {
-            switch generator.next() % 20 {
+            let action = generator.next() % 20
+            switch action {
             case 0:
                 kept.append((try snapshot("s\(step)"), active))
             case 1 where !kept.isEmpty:
@@ -68,7 +69,8 @@ typealias Model = [String: [UInt8]]
             case 3 where step % 5 == 0: try test.reopen()
             default: try change(&active, &generator)
             }
-            if step % 40 == 0 { try #require(try volume.checkConsistency() == [], "step \(step)") }
+            let findings = try volume.checkConsistency()
+            try #require(findings.isEmpty, "step \(step): \(findings)")
         }
         try compare(root, active)
         for (snapshot, model) in kept {
@@ -103,12 +105,19 @@ typealias Model = [String: [UInt8]]
         case 1:
             let size = Int(generator.next() % 600_000)
             _ = try volume.setAttributes(
-                AttributeChanges(sizeBytes: UInt64(size)), of: file, guardChangeTime: nil, as: .superuser, .blocking)
+                AttributeChanges(sizeBytes: UInt64(size)),
+                of: file,
+                guardChangeTime: nil,
+                as: .superuser,
+                .blocking
+            )
             let old = model[name]!
             model[name] = Array(old.prefix(size)) + [UInt8](repeating: 0, count: max(0, size - old.count))
         default:
             let offset = Int(generator.next() % 500_000)
-            let data = (0..<Int(generator.next() % 60_000) + 1).map { _ in UInt8(truncatingIfNeeded: generator.state >> 20) }
+            let data = (0..<Int(generator.next() % 60_000) + 1).map { _ in
+                UInt8(truncatingIfNeeded: generator.state >> 20)
+            }
             try volume.put(data, at: UInt64(offset), to: file, isStable: generator.next() % 4 == 0)
             var bytes = model[name]!
             if bytes.count < offset + data.count {
