@@ -156,7 +156,7 @@ package struct ConfigurationDraft {
         guard isTaken else { return }
         throw ManagementError(
             .exists,
-            "\(kind.replacing(" ", with: "_"))_exists",
+            "\(kind.lowercased().replacing(" ", with: "_"))_exists",
             "there is already a \(kind) named '\(name)'",
             remedy: "use another name, or change the one that is there",
             target: "name"

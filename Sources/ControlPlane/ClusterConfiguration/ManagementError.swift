@@ -45,7 +45,7 @@ package struct ManagementError: Error, Equatable, Sendable, CustomStringConverti
     package static func notFound(_ kind: String, _ name: String, target: String? = nil) -> ManagementError {
         ManagementError(
             .notFound,
-            "\(kind.replacing(" ", with: "_"))_not_found",
+            "\(kind.lowercased().replacing(" ", with: "_"))_not_found",
             "there is no \(kind) '\(name)'",
             remedy: "list what is there with GET or the 'show' command",
             target: target
