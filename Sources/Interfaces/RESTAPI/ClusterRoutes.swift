@@ -3,6 +3,7 @@ import Environment
 package import Hummingbird
 package import Identity
 package import StorageControl
+package import JSON
 
 /// The version that the management interface tells.
 package enum ProductVersion {

@@ -2,6 +2,7 @@ import ClusterConfiguration
 package import Hummingbird
 import Identity
 package import StorageControl
+import JSON
 
 /// `/api/protocols/nfs/export-policies` and their rules.
 package struct ExportPolicyRoutes: RouteGroup {

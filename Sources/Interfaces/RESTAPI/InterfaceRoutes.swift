@@ -2,6 +2,7 @@ import ClusterConfiguration
 package import Hummingbird
 import Identity
 package import StorageControl
+import JSON
 
 /// `/api/network/ip/interfaces`: LIFs.
 package struct InterfaceRoutes: RouteGroup {

@@ -2,6 +2,7 @@ import ClusterConfiguration
 package import Hummingbird
 package import StorageControl
 import VolumeEngine
+import JSON
 
 /// `/api/private/godwit`: what the reference interface does not have. Scrubs and consistency walks are jobs.
 package struct PrivateRoutes: RouteGroup {

@@ -2,6 +2,7 @@ package import ClusterConfiguration
 package import Hummingbird
 package import Identity
 import NIOCore
+package import JSON
 
 /// A request to the management interface, read and ready to be answered.
 package struct RESTCall: Sendable {

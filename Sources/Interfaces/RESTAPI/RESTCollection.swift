@@ -1,4 +1,5 @@
 package import ClusterConfiguration
+package import JSON
 
 /// Query fields that are not filters.
 private let reservedFields: Set<String> = [

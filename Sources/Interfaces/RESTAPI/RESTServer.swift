@@ -3,6 +3,7 @@ package import Hummingbird
 package import Logging
 import NIOCore
 import StorageControl
+import JSON
 
 /// Routes that belong together; given to `RESTServer` when the daemon is put together.
 package protocol RouteGroup: Sendable {
@@ -91,7 +92,7 @@ package enum RESTServer {
         return RESTCall(
             path: request.uri.path,
             query: query,
-            body: try JSONValue(parsing: [UInt8](body.readableBytesView)),
+            body: try JSONValue(body: [UInt8](body.readableBytesView)),
             parameters: parameters
         )
     }

@@ -1,5 +1,6 @@
 package import ClusterConfiguration
 import Identity
+import JSON
 
 /// Finds the objects that a request names by `{name, uuid}`.
 extension RESTCall {

@@ -3,6 +3,7 @@ package import Hummingbird
 import Identity
 package import StorageControl
 import VolumeEngine
+import JSON
 
 /// `/api/svm/svms` and `/api/storage/aggregates`.
 package struct SVMRoutes: RouteGroup {

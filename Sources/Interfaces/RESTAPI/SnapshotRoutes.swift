@@ -3,6 +3,7 @@ package import Hummingbird
 import Identity
 package import StorageControl
 import VolumeEngine
+import JSON
 
 extension StorageController {
     /// The snapshot of a volume that a uuid or a name names.

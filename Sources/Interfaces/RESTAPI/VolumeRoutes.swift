@@ -4,6 +4,7 @@ package import Hummingbird
 import Identity
 package import StorageControl
 import VolumeEngine
+import JSON
 
 /// `/api/storage/volumes`.
 package struct VolumeRoutes: RouteGroup {

@@ -1,6 +1,3 @@
-package import ClusterConfiguration
-import Foundation
-
 /// A JSON value whose objects keep the order of their fields.
 package enum JSONValue: Equatable, Sendable {
     /// `null`
@@ -28,12 +25,6 @@ package enum JSONValue: Equatable, Sendable {
 
     /// An unsigned number; what does not fit becomes the largest that does.
     package static func count(_ value: some BinaryInteger) -> JSONValue { .int(Int64(clamping: value)) }
-
-    /// Nanoseconds since 1970 as an ISO 8601 time in UTC.
-    package static func time(nanoseconds: Int64) -> JSONValue {
-        let date = Date(timeIntervalSince1970: Double(nanoseconds) / 1e9)
-        return .string(date.formatted(.iso8601))
-    }
 
     /// An object without the fields whose values are nil.
     package static func fields(_ fields: KeyValuePairs<String, JSONValue?>) -> JSONValue {
@@ -127,62 +118,5 @@ package enum JSONValue: Equatable, Sendable {
             }
         }
         return result + "\""
-    }
-
-    /// Reads JSON; nothing at all is an empty object, as clients send it.
-    package init(parsing bytes: [UInt8]) throws(ManagementError) {
-        guard bytes.contains(where: { ![0x20, 0x09, 0x0a, 0x0d].contains($0) }) else {
-            self = .object([])
-            return
-        }
-        do {
-            self = try JSONDecoder().decode(JSONValue.self, from: Data(bytes))
-        } catch {
-            throw ManagementError(
-                .invalid,
-                "json_invalid",
-                "the body of the request is not JSON",
-                remedy: "send a JSON object"
-            )
-        }
-    }
-}
-
-extension JSONValue: Decodable {
-    private struct Key: CodingKey {
-        let stringValue: String
-        let intValue: Int? = nil
-        init(stringValue: String) { self.stringValue = stringValue }
-        init?(intValue: Int) { nil }
-    }
-
-    /// Decodes any JSON.
-    package init(from decoder: any Decoder) throws {
-        if let container = try? decoder.container(keyedBy: Key.self) {
-            self = .object(
-                try container.allKeys.sorted { $0.stringValue < $1.stringValue }.map {
-                    ($0.stringValue, try container.decode(JSONValue.self, forKey: $0))
-                }
-            )
-            return
-        }
-        if var container = try? decoder.unkeyedContainer() {
-            var elements: [JSONValue] = []
-            while !container.isAtEnd { elements.append(try container.decode(JSONValue.self)) }
-            self = .array(elements)
-            return
-        }
-        let container = try decoder.singleValueContainer()
-        if container.decodeNil() {
-            self = .null
-        } else if let value = try? container.decode(Bool.self) {
-            self = .bool(value)
-        } else if let value = try? container.decode(Int64.self) {
-            self = .int(value)
-        } else if let value = try? container.decode(Double.self) {
-            self = .double(value)
-        } else {
-            self = .string(try container.decode(String.self))
-        }
     }
 }
