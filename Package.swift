@@ -143,7 +143,7 @@ let package = Package(
         program("godwit", ["JSON", argumentParser, asyncHTTPClient, nioCore, nioHTTP1]),
 
         // T Testing
-        room("Testing", "TestKit", ["Environment", "Identity", "Bytes", "VolumeEngine", "ReplicatedDatabase"]),
+        room("Testing", "TestKit", ["Environment", "Identity", "Bytes", "FileIO", "VolumeEngine", "ReplicatedDatabase"]),
         tests("ArchitectureTests", []),
         tests("BaseTests", ["Bytes", "Identity", "Environment", "Saga"]),
         tests("VolumeEngineTests", ["TestKit", "VolumeEngine", "Bytes", "Environment", "Identity", "FileIO"]),
