@@ -157,6 +157,11 @@ let package = Package(
         tests(
             "ReplicatedDatabaseTests",
             ["TestKit", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ClusterConfiguration", "Environment", "Identity"]),
+        tests(
+            "StorageControlTests",
+            [
+                "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "VolumeEngine", "Environment", "Identity", logging,
+            ]),
         tests("DaemonTests", ["godwitd", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", hummingbird]),
         tests(
             "MigrateTests",
