@@ -162,7 +162,12 @@ let package = Package(
             [
                 "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "VolumeEngine", "Environment", "Identity", logging,
             ]),
-        tests("DaemonTests", ["godwitd", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", hummingbird]),
+        tests(
+            "DaemonTests",
+            [
+                "godwitd", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", "VolumeEngine", "Environment", "Identity",
+                hummingbird,
+            ]),
         tests(
             "MigrateTests",
             ["TestKit", "Saga", "MigrateOperation", "MigrateSource", "Orchestrator", "ReplicatedDatabase", "Environment", "Identity"]),
