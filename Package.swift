@@ -28,12 +28,14 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let asyncHTTPClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let serviceLifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 
 let package = Package(
@@ -63,6 +65,7 @@ let package = Package(
         room("Base", "Environment", []),
         room("Base", "Identity", ["Bytes", "Environment"]),
         room("Base", "Saga", []),
+        room("Base", "JSON", []),
 
         // 2 Platform and Wire
         room("Platform", "FileIO", ["CLinux", "Bytes"]),
@@ -125,7 +128,7 @@ let package = Package(
             "Interfaces", "RESTAPI",
             [
                 "MigrateOperation", "Orchestrator", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Environment",
-                "Identity", "VolumeEngine", hummingbird, logging, nioCore,
+                "Identity", "JSON", "VolumeEngine", hummingbird, logging, nioCore,
             ]),
 
         // 7 Programs
@@ -135,9 +138,9 @@ let package = Package(
                 "Environment", "Identity", "Bytes", "FileIO", "VolumeEngine", "Replication", "FileService", "NFSServer",
                 "NetworkModule", "PeerTransport", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ClusterConfiguration",
                 "StorageControl", "MigrateOperation", "MigrateSource", "Orchestrator", "ClusterService", "RESTAPI",
-                argumentParser, logging, serviceLifecycle, yams, hummingbird, asyncHTTPClient, nioCore, nioPosix,
+                argumentParser, logging, serviceLifecycle, unixSignals, yams, hummingbird, asyncHTTPClient, nioCore, nioPosix,
             ]),
-        program("godwit", [argumentParser, asyncHTTPClient, nioCore]),
+        program("godwit", ["JSON", argumentParser, asyncHTTPClient, nioCore, nioHTTP1]),
 
         // T Testing
         room("Testing", "TestKit", ["Environment", "Identity", "Bytes", "FileIO", "VolumeEngine", "ReplicatedDatabase"]),
@@ -154,6 +157,17 @@ let package = Package(
         tests(
             "ReplicatedDatabaseTests",
             ["TestKit", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ClusterConfiguration", "Environment", "Identity"]),
+        tests(
+            "StorageControlTests",
+            [
+                "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "VolumeEngine", "Environment", "Identity", logging,
+            ]),
+        tests(
+            "DaemonTests",
+            [
+                "godwitd", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", "VolumeEngine", "Environment", "Identity",
+                hummingbird,
+            ]),
         tests(
             "MigrateTests",
             ["TestKit", "Saga", "MigrateOperation", "MigrateSource", "Orchestrator", "ReplicatedDatabase", "Environment", "Identity"]),
