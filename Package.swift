@@ -100,12 +100,14 @@ let package = Package(
             ]),
 
         // 5 ManagementPlane
-        room("ManagementPlane", "MigrateOperation", ["Saga", "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity"]),
+        room(
+            "ManagementPlane", "MigrateOperation",
+            ["Saga", "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity"]),
         room(
             "ManagementPlane", "MigrateSource",
             [
-                "MigrateOperation", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity",
-                "VolumeEngine", logging,
+                "MigrateOperation", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Replication",
+                "Environment", "Identity", "VolumeEngine", logging,
             ]),
         room(
             "ManagementPlane", "Orchestrator",
@@ -118,8 +120,8 @@ let package = Package(
         room(
             "Interfaces", "ClusterService",
             [
-                "MigrateOperation", "MigrateSource", "Orchestrator", "StorageControl", "ClusterConfiguration", "Environment", "Identity",
-                hummingbird, asyncHTTPClient, logging, nioCore,
+                "MigrateOperation", "MigrateSource", "Orchestrator", "Saga", "StorageControl", "ClusterConfiguration",
+                "Environment", "Identity", hummingbird, asyncHTTPClient, logging, nioCore,
             ]),
         room(
             "Interfaces", "RESTAPI",
