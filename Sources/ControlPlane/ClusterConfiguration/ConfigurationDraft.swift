@@ -1,0 +1,165 @@
+package import Identity
+package import ReplicatedDatabase
+
+/// On whose behalf the configuration changes; decides what a configuration lock allows.
+package enum ConfigurationActor: Equatable, Sendable {
+    /// A user, through REST.
+    case user
+    /// A migrate, which may change what it has locked.
+    case operation(ObjectUUID)
+    /// The runtime itself.
+    case system
+}
+
+/// A change of the configuration in the making: a snapshot, the changes to it, and the rules that they must keep.
+///
+/// Pure: `ConfigurationStore.change` makes a draft of the newest state, lets the caller work on it, and commits it with
+/// a compare-and-set; when somebody else was faster the caller's work is done again on the newer state.
+package struct ConfigurationDraft {
+    /// The configuration with the changes so far.
+    package private(set) var snapshot: ConfigurationSnapshot
+    /// On whose behalf.
+    package let actor: ConfigurationActor
+    /// What the transaction will write.
+    package private(set) var changes: [DatabaseChange] = []
+    /// What must hold beside the guard.
+    package private(set) var conditions: [DatabaseCondition] = []
+
+    /// A draft without changes.
+    package init(_ snapshot: ConfigurationSnapshot, actor: ConfigurationActor) {
+        self.snapshot = snapshot
+        self.actor = actor
+    }
+
+    /// Adds a record that is not of the configuration (such as that of a migrate) to the same transaction.
+    package mutating func also(_ change: DatabaseChange, when condition: DatabaseCondition? = nil) {
+        changes.append(change)
+        if let condition { conditions.append(condition) }
+    }
+
+    /// The SVM, when the actor may change it and what belongs to it.
+    @discardableResult
+    package func changeableSVM(_ uuid: ObjectUUID) throws(ManagementError) -> SVMRecord {
+        guard let svm = snapshot.svm(uuid) else { throw .notFound("SVM", uuid.description, target: "svm.uuid") }
+        guard let lock = svm.configurationLock, actor != .system, actor != .operation(lock) else { return svm }
+        throw ManagementError(
+            .conflict,
+            "svm_locked",
+            "SVM '\(svm.name)' is locked by the operation \(lock)",
+            remedy: "wait until it has ended (godwit svm migrate show) and try again",
+            target: "svm"
+        )
+    }
+
+    // MARK: - Cluster, nodes, aggregates, peers
+
+    /// Writes the record of the cluster.
+    package mutating func putCluster(_ record: ClusterRecord) throws(ManagementError) {
+        try ConfigurationChecks.name(record.name, of: "cluster")
+        if let old = snapshot.cluster, old.uuid != record.uuid {
+            throw ManagementError(
+                .conflict,
+                "cluster_differs",
+                "the database belongs to cluster '\(old.name)' (\(old.uuid))",
+                remedy: "use another data directory"
+            )
+        }
+        snapshot.cluster = record
+        try put(record)
+    }
+
+    /// Writes the record of a node.
+    package mutating func putNode(_ record: NodeRecord) throws(ManagementError) {
+        try ConfigurationChecks.name(record.name, of: "node")
+        try unique(record.name, "node", snapshot.nodes.contains { $0.name == record.name && $0.uuid != record.uuid })
+        snapshot.nodes.removeAll { $0.uuid == record.uuid }
+        snapshot.nodes.append(record)
+        try put(record)
+    }
+
+    /// Writes the record of an aggregate.
+    package mutating func putAggregate(_ record: AggregateRecord) throws(ManagementError) {
+        try ConfigurationChecks.name(record.name, of: "aggregate")
+        try unique(
+            record.name,
+            "aggregate",
+            snapshot.aggregates.contains { $0.name == record.name && $0.uuid != record.uuid }
+        )
+        guard record.directory.hasPrefix("/") else {
+            throw ManagementError(
+                .invalid,
+                "directory_not_absolute",
+                "'\(record.directory)' is not an absolute path",
+                remedy: "give a path that begins with /",
+                target: "directory"
+            )
+        }
+        snapshot.aggregates.removeAll { $0.uuid == record.uuid }
+        snapshot.aggregates.append(record)
+        try put(record)
+    }
+
+    /// Writes the record of a cluster peer.
+    package mutating func putPeer(_ record: ClusterPeerRecord) throws(ManagementError) {
+        try ConfigurationChecks.name(record.name, of: "cluster peer")
+        try unique(
+            record.name,
+            "cluster peer",
+            snapshot.peers.contains { $0.name == record.name && $0.uuid != record.uuid }
+        )
+        guard let address = IPv4Address(record.service.address), address.isLoopback else {
+            throw ManagementError(
+                .invalid,
+                "peer_address_not_loopback",
+                "'\(record.service.address)' is not an address in 127.0.0.0/8; links between hosts need TLS, which is "
+                    + "not in this version",
+                remedy: "give an address such as 127.0.0.1:8081",
+                target: "remote.ip_addresses"
+            )
+        }
+        try ConfigurationChecks.port(record.service.port, target: "remote.ip_addresses")
+        guard record.passphrase.count >= ConfigurationLimits.passphraseLengthMin else {
+            throw ManagementError(
+                .invalid,
+                "passphrase_too_short",
+                "the passphrase has fewer than \(ConfigurationLimits.passphraseLengthMin) characters",
+                remedy: "give a longer one, the same on both clusters",
+                target: "authentication.passphrase"
+            )
+        }
+        snapshot.peers.removeAll { $0.uuid == record.uuid }
+        snapshot.peers.append(record)
+        try put(record)
+    }
+
+    /// Deletes a cluster peer.
+    package mutating func deletePeer(_ uuid: ObjectUUID) throws(ManagementError) {
+        guard let peer = snapshot.peer(uuid) else { throw .notFound("cluster peer", uuid.description) }
+        snapshot.peers.removeAll { $0.uuid == uuid }
+        changes.append(.delete(key: peer.key))
+    }
+
+    // MARK: - Shared
+
+    mutating func put(_ record: some ConfigurationRecord) throws(ManagementError) {
+        changes.append(.put(key: record.key, value: try ConfigurationCoding.encode(record)))
+    }
+
+    mutating func delete(key: String) { changes.append(.delete(key: key)) }
+
+    mutating func edit(_ body: (inout ConfigurationSnapshot) -> Void) {
+        body(&snapshot)
+        snapshot.sort()
+    }
+
+    func unique(_ name: String, _ kind: String, _ isTaken: Bool) throws(ManagementError) {
+        guard isTaken else { return }
+        throw ManagementError(
+            .exists,
+            "\(kind.lowercased().replacing(" ", with: "_"))_exists",
+            "there is already a \(kind) named '\(name)'",
+            remedy: "use another name, or change the one that is there",
+            target: "name"
+        )
+    }
+}

@@ -1,0 +1,48 @@
+package import Identity
+
+/// Where the configuration lives in the replicated database.
+///
+///     configuration/guard                                        counts validated writes
+///     configuration/cluster
+///     configuration/node/<uuid>
+///     configuration/aggregate/<uuid>
+///     configuration/peer/<uuid>
+///     configuration/svm/<svm>                                    everything of an SVM is under this prefix,
+///     configuration/svm/<svm>/volume/<uuid>                      so that a migrate can carry it
+///     configuration/svm/<svm>/export-policy/<id>
+///     configuration/svm/<svm>/lif/<uuid>
+package enum ConfigurationKeys {
+    /// Everything.
+    package static let all = "configuration/"
+    /// Rewritten by every validated write: the one revision that makes validation free of races.
+    package static let writeGuard = "configuration/guard"
+    /// The cluster.
+    package static let cluster = "configuration/cluster"
+    /// All nodes.
+    package static let nodes = "configuration/node/"
+    /// All aggregates.
+    package static let aggregates = "configuration/aggregate/"
+    /// All cluster peers.
+    package static let peers = "configuration/peer/"
+    /// All SVMs and what belongs to them.
+    package static let svms = "configuration/svm/"
+
+    /// A node.
+    package static func node(_ uuid: ObjectUUID) -> String { "\(nodes)\(uuid)" }
+    /// An aggregate.
+    package static func aggregate(_ uuid: ObjectUUID) -> String { "\(aggregates)\(uuid)" }
+    /// A cluster peer.
+    package static func peer(_ uuid: ObjectUUID) -> String { "\(peers)\(uuid)" }
+    /// An SVM; also the prefix of everything that belongs to it.
+    package static func svm(_ uuid: ObjectUUID) -> String { "\(svms)\(uuid)" }
+    /// A volume of an SVM.
+    package static func volume(_ uuid: ObjectUUID, of svm: ObjectUUID) -> String {
+        "\(Self.svm(svm))/volume/\(uuid)"
+    }
+    /// An export policy of an SVM.
+    package static func exportPolicy(_ identifier: UInt64, of svm: ObjectUUID) -> String {
+        "\(Self.svm(svm))/export-policy/\(identifier)"
+    }
+    /// A LIF of an SVM.
+    package static func lif(_ uuid: ObjectUUID, of svm: ObjectUUID) -> String { "\(Self.svm(svm))/lif/\(uuid)" }
+}
