@@ -1,4 +1,6 @@
+import Environment
 import Identity
+import Logging
 package import MigrateOperation
 import Saga
 

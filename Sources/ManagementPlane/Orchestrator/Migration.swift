@@ -1,6 +1,6 @@
-package import Environment
+import Environment
 package import Identity
-package import Logging
+import Logging
 package import MigrateOperation
 import Saga
 import Synchronization

@@ -1,3 +1,6 @@
+import Environment
+import Identity
+import Logging
 import MigrateOperation
 import Saga
 

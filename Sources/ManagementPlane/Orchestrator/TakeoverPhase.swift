@@ -1,3 +1,5 @@
+import Environment
+import Logging
 import MigrateOperation
 import Saga
 

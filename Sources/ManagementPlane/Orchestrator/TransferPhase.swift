@@ -1,4 +1,6 @@
+import Environment
 import Identity
+import Logging
 import MigrateOperation
 import Replication
 import Saga
