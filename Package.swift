@@ -107,13 +107,13 @@ let package = Package(
             "ManagementPlane", "MigrateSource",
             [
                 "MigrateOperation", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Replication",
-                "Environment", "Identity", "VolumeEngine", logging,
+                "Environment", "Identity", "VolumeEngine", "PeerTransport", logging,
             ]),
         room(
             "ManagementPlane", "Orchestrator",
             [
                 "MigrateOperation", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity",
-                "VolumeEngine", "Replication", logging,
+                "VolumeEngine", "Replication", "PeerTransport", logging,
             ]),
 
         // 6 Interfaces

@@ -1,3 +1,4 @@
+package import ClusterConfiguration
 package import Identity
 
 /// One volume of the SVM that moves.
@@ -49,17 +50,25 @@ package struct InterfaceDescription: Codable, Equatable, Sendable {
     }
 }
 
-/// A configuration object as the source's database holds it: carried unread by the orchestrator [97, 102].
-package struct CarriedObject: Codable, Equatable, Sendable {
-    /// The key after the SVM's prefix; empty for the SVM itself.
-    package var keySuffix: String
-    /// The record, JSON in UTF-8.
-    package var value: String
+/// The configuration objects of an SVM as the source's database holds them; the orchestrator carries them unread.
+package struct SVMConfiguration: Codable, Equatable, Sendable {
+    /// The SVM.
+    package var svm: SVMRecord
+    /// Its export policies, by number.
+    package var exportPolicies: [ExportPolicyRecord]
+    /// Its volumes, by name.
+    package var volumes: [VolumeRecord]
+    /// Its interfaces, by name.
+    package var interfaces: [LIFRecord]
 
-    /// Makes an object.
-    package init(keySuffix: String, value: String) {
-        self.keySuffix = keySuffix
-        self.value = value
+    /// Makes a configuration.
+    package init(
+        svm: SVMRecord, exportPolicies: [ExportPolicyRecord], volumes: [VolumeRecord], interfaces: [LIFRecord]
+    ) {
+        self.svm = svm
+        self.exportPolicies = exportPolicies
+        self.volumes = volumes
+        self.interfaces = interfaces
     }
 }
 
@@ -79,18 +88,20 @@ package struct SVMDescription: Codable, Equatable, Sendable {
     package var replicationAddress: String
     /// Its TCP port.
     package var replicationPort: Int
-    /// The volumes, by MSID.
+    /// What proves to that listener who calls; never shown to users.
+    package var replicationSecret: String
+    /// The volumes, by name.
     package var volumes: [VolumeDescription]
     /// The client addresses, by name.
     package var interfaces: [InterfaceDescription]
-    /// The configuration objects, by key.
-    package var configuration: [CarriedObject]
+    /// The configuration objects.
+    package var configuration: SVMConfiguration
 
     /// Makes a description.
     package init(
         uuid: ObjectUUID, name: String, clusterName: String, clusterUUID: ObjectUUID, protocolVersion: Int,
-        replicationAddress: String, replicationPort: Int, volumes: [VolumeDescription],
-        interfaces: [InterfaceDescription], configuration: [CarriedObject]
+        replicationAddress: String, replicationPort: Int, replicationSecret: String, volumes: [VolumeDescription],
+        interfaces: [InterfaceDescription], configuration: SVMConfiguration
     ) {
         self.uuid = uuid
         self.name = name
@@ -99,6 +110,7 @@ package struct SVMDescription: Codable, Equatable, Sendable {
         self.protocolVersion = protocolVersion
         self.replicationAddress = replicationAddress
         self.replicationPort = replicationPort
+        self.replicationSecret = replicationSecret
         self.volumes = volumes
         self.interfaces = interfaces
         self.configuration = configuration

@@ -2,6 +2,7 @@ import Environment
 import Identity
 import Logging
 package import MigrateOperation
+import Replication
 import Saga
 
 // The answers to the orchestrator's requests. Each is idempotent and fenced by the caller's epoch.
