@@ -154,6 +154,9 @@ struct ConfigurationStoreTests {
         #expect(
             await code { draft throws(ManagementError) in try draft.deleteSVM(svm, withContents: true) } == nil
         )
+        #expect(try await store.snapshot().volumes.map(\.state) == [.deleting])
+        #expect(await code { draft throws(ManagementError) in try draft.putVolume(volume(1)) } == "volume_deleting")
+        _ = try await store.change(as: .system) { draft throws(ManagementError) in try draft.removeSVM(svm) }
         #expect(try await store.database.range(prefix: ConfigurationKeys.svms).records.isEmpty)
     }
 

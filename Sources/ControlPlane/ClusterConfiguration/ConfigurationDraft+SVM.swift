@@ -36,10 +36,10 @@ extension ConfigurationDraft {
         }
     }
 
-    /// Deletes an SVM with its export policies. It must be stopped and have no volumes and no LIFs, unless
-    /// `withContents` says that they go with it.
+    /// Marks an SVM as going; the runtime deletes its volumes and then all its records, also when it is interrupted in
+    /// between. It must have no volumes and no LIFs, unless `withContents` says that they go with it.
     package mutating func deleteSVM(_ uuid: ObjectUUID, withContents: Bool = false) throws(ManagementError) {
-        let svm = try changeableSVM(uuid)
+        var svm = try changeableSVM(uuid)
         let volumes = snapshot.volumes(of: uuid)
         let lifs = snapshot.lifs(of: uuid)
         guard withContents || (volumes.isEmpty && lifs.isEmpty) else {
@@ -51,6 +51,20 @@ extension ConfigurationDraft {
                 target: "svm"
             )
         }
+        for volume in volumes { try deleteVolume(volume.uuid) }
+        for lif in lifs { try deleteLIF(lif.uuid) }
+        svm.state = .deleting
+        let record = svm
+        edit { snapshot in
+            snapshot.svms.removeAll { $0.uuid == uuid }
+            snapshot.svms.append(record)
+        }
+        try put(record)
+    }
+
+    /// Deletes the records of an SVM whose volumes are gone.
+    package mutating func removeSVM(_ uuid: ObjectUUID) throws(ManagementError) {
+        guard let svm = snapshot.svm(uuid) else { return }
         edit { snapshot in
             snapshot.svms.removeAll { $0.uuid == uuid }
             snapshot.volumes.removeAll { $0.svm == uuid }

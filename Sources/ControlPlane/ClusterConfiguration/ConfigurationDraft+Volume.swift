@@ -4,6 +4,15 @@ extension ConfigurationDraft {
     /// Writes a volume.
     package mutating func putVolume(_ record: VolumeRecord) throws(ManagementError) {
         try changeableSVM(record.svm)
+        if let old = snapshot.volume(record.uuid), old.state == .deleting {
+            throw ManagementError(
+                .conflict,
+                "volume_deleting",
+                "volume '\(old.name)' is being deleted",
+                remedy: "make a new volume of another name, or wait until it is gone",
+                target: "uuid"
+            )
+        }
         try ConfigurationChecks.name(record.name, of: "volume")
         try ConfigurationChecks.comment(record.comment)
         let siblings = snapshot.volumes(of: record.svm).filter { $0.uuid != record.uuid }
@@ -46,10 +55,24 @@ extension ConfigurationDraft {
         try put(record)
     }
 
-    /// Deletes the record of a volume; its data must be deleted afterwards (the runtime does both in this order).
+    /// Marks a volume as going: it leaves the namespace now, and the runtime deletes its data and then its record, also
+    /// when it is interrupted in between.
     package mutating func deleteVolume(_ uuid: ObjectUUID) throws(ManagementError) {
-        guard let volume = snapshot.volume(uuid) else { throw .notFound("volume", uuid.description) }
+        guard var volume = snapshot.volume(uuid) else { throw .notFound("volume", uuid.description) }
         try changeableSVM(volume.svm)
+        volume.state = .deleting
+        volume.junctionPath = nil
+        let record = volume
+        edit { snapshot in
+            snapshot.volumes.removeAll { $0.uuid == uuid }
+            snapshot.volumes.append(record)
+        }
+        try put(record)
+    }
+
+    /// Deletes the record of a volume whose data is gone.
+    package mutating func removeVolume(_ uuid: ObjectUUID) throws(ManagementError) {
+        guard let volume = snapshot.volume(uuid) else { return }
         edit { $0.volumes.removeAll { $0.uuid == uuid } }
         delete(key: volume.key)
     }

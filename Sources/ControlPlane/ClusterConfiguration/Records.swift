@@ -72,13 +72,23 @@ package struct NodeRecord: ConfigurationRecord {
     package var management: NetworkEndpoint
     /// Where it serves replication to other clusters.
     package var replication: NetworkEndpoint
+    /// What another cluster must know to be served replication: 32 random hexadecimal digits. Told only to peers that
+    /// have proved who they are, never through REST.
+    package var replicationSecret: String
 
     /// Makes a record.
-    package init(uuid: ObjectUUID, name: String, management: NetworkEndpoint, replication: NetworkEndpoint) {
+    package init(
+        uuid: ObjectUUID,
+        name: String,
+        management: NetworkEndpoint,
+        replication: NetworkEndpoint,
+        replicationSecret: String
+    ) {
         self.uuid = uuid
         self.name = name
         self.management = management
         self.replication = replication
+        self.replicationSecret = replicationSecret
     }
 
     /// Where it lives.
@@ -209,6 +219,8 @@ package enum VolumeState: String, Codable, Sendable {
     case online
     /// They do not.
     case offline
+    /// On the way out: its data is being deleted, then its record goes.
+    case deleting
 }
 
 /// A volume.

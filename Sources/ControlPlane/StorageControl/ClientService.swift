@@ -1,0 +1,65 @@
+package import ClusterConfiguration
+package import VolumeEngine
+
+/// What the face of an SVM must know to serve its clients.
+package struct ServiceConfiguration: Sendable {
+    /// The SVM.
+    package var svm: SVMRecord
+    /// Its export policies, by name.
+    package var exportPolicies: [ExportPolicyRecord]
+    /// Its volumes that clients may reach, with their records.
+    package var volumes: [(record: VolumeRecord, volume: Volume)]
+
+    /// Makes a configuration.
+    package init(
+        svm: SVMRecord,
+        exportPolicies: [ExportPolicyRecord],
+        volumes: [(record: VolumeRecord, volume: Volume)]
+    ) {
+        self.svm = svm
+        self.exportPolicies = exportPolicies
+        self.volumes = volumes
+    }
+}
+
+/// The face of one SVM to its clients, with the gate that every request passes. Declared here so that the runtime does
+/// not depend on a protocol; the NFS implementation is given to the controller when the daemon is put together.
+package protocol ClientService: Sendable {
+    /// Replaces the configuration atomically.
+    func configure(_ configuration: ServiceConfiguration)
+    /// Listens on an address; requests go through the gate.
+    func bind(_ endpoint: NetworkEndpoint) async throws
+    /// Stops listening on an address and closes its connections; not bound is no error.
+    func unbind(_ endpoint: NetworkEndpoint) async
+    /// Where it listens.
+    var boundEndpoints: [NetworkEndpoint] { get }
+    /// Requests wait un-executed from now on; connections stay.
+    func hold()
+    /// Waits until nothing is being executed and every answer has left and is acknowledged; false at the deadline.
+    func drained(withinMilliseconds: UInt64) async -> Bool
+    /// Held requests run, and new ones too.
+    func reopen()
+    /// Closes listeners and connections; held requests are dropped.
+    func close() async
+    /// What must move with the SVM beside its volumes: duplicate request cache and mounts.
+    func exportProtocolState() -> [UInt8]
+    /// Takes over what `exportProtocolState` gave on the other cluster.
+    func importProtocolState(_ state: [UInt8]) throws
+}
+
+/// Makes the face of an SVM; given to the controller when the daemon is put together.
+package typealias ClientServiceFactory = @Sendable (SVMRecord) -> any ClientService
+
+/// A thing that happened in storage and that an administrator should know.
+package struct RecordedEvent: Equatable, Sendable {
+    /// Counts from 1 since the daemon started.
+    package var index: UInt64
+    /// Nanoseconds since 1970.
+    package var timeNanoseconds: Int64
+    /// A stable name, such as `storage.block.checksumMismatch`.
+    package var name: String
+    /// How bad: `alert`, `error` or `notice`.
+    package var severity: String
+    /// What happened, in words.
+    package var message: String
+}

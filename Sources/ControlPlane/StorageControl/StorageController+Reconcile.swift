@@ -1,0 +1,148 @@
+package import ClusterConfiguration
+package import Identity
+import PeerTransport
+import Synchronization
+import VolumeEngine
+
+extension StorageController {
+    /// Compares the configuration with what runs and mends the difference. Idempotent; one at a time.
+    ///
+    /// What fails is kept per object (`failure(of:)`), told as an event, and tried again by the next call.
+    package func reconcile() async {
+        await reconcileLock.acquire()
+        if !state.withLock({ $0.isStopped }) {
+            do {
+                let snapshot = try await store.snapshot()
+                for svm in snapshot.svms { await reconcile(svm, snapshot) }
+                await closeServices(of: state.withLock { $0.services.keys.sorted() }.filter { snapshot.svm($0) == nil })
+            } catch {
+                events.record(name: "configuration.unreadable", severity: "error", error.description)
+            }
+        }
+        await reconcileLock.release()
+    }
+
+    /// Why an object (volume, LIF, SVM) is not as the configuration says; nil when it is.
+    package func failure(of object: ObjectUUID) -> ManagementError? { state.withLock { $0.failures[object] } }
+
+    private func reconcile(_ svm: SVMRecord, _ snapshot: ConfigurationSnapshot) async {
+        let records = snapshot.volumes(of: svm.uuid)
+        var volumes: [(record: VolumeRecord, volume: Volume)] = []
+        for record in records where record.state != .deleting {
+            await attempt(record.uuid, "volume '\(record.name)' of SVM '\(svm.name)'") {
+                volumes.append((record, try await self.makeVolume(record)))
+            }
+        }
+        let configuration = ServiceConfiguration(
+            svm: svm,
+            exportPolicies: snapshot.exportPolicies(of: svm.uuid),
+            volumes: volumes.filter { $0.record.state == .online }
+        )
+        await reconcileService(configuration, snapshot.lifs(of: svm.uuid))
+        // Only now: no client can reach what is being deleted.
+        var isEmptied = true
+        for record in records where record.state == .deleting {
+            await attempt(record.uuid, "deletion of volume '\(record.name)' of SVM '\(svm.name)'") {
+                try await self.destroyVolume(record)
+            }
+            if failure(of: record.uuid) != nil { isEmptied = false }
+        }
+        guard svm.state == .deleting, isEmptied else { return }
+        await attempt(svm.uuid, "deletion of SVM '\(svm.name)'") {
+            _ = try await self.store.change(as: .system) { draft throws(ManagementError) in
+                try draft.removeSVM(svm.uuid)
+            }
+        }
+    }
+
+    private func makeVolume(_ record: VolumeRecord) async throws -> Volume {
+        guard let aggregate = aggregate(record.aggregate) else {
+            throw ManagementError(
+                .unavailable,
+                "aggregate_not_open",
+                "its aggregate \(record.aggregate) is not open on this node",
+                remedy: "name the aggregate in the configuration file of the node that holds its directory"
+            )
+        }
+        return try await pool.run {
+            if let volume = aggregate.volume(record.msid) {
+                // The size of a replica comes with what is replicated; only a volume of our own follows its record.
+                if !record.isReplica, volume.space().sizeBytes != record.sizeBytes {
+                    try volume.resize(toBytes: record.sizeBytes)
+                }
+                return volume
+            }
+            return try aggregate.createVolume(
+                msid: record.msid,
+                sizeBytes: record.sizeBytes,
+                isSpaceGuaranteed: record.guarantee == .volume,
+                isReplica: record.isReplica
+            )
+        }
+    }
+
+    private func destroyVolume(_ record: VolumeRecord) async throws {
+        if let aggregate = aggregate(record.aggregate) {
+            replicationListener?.disconnect(record.msid)
+            try await pool.run { try aggregate.deleteVolume(record.msid) }
+        }
+        _ = try await store.change(as: .system) { draft throws(ManagementError) in try draft.removeVolume(record.uuid) }
+    }
+
+    private func reconcileService(_ configuration: ServiceConfiguration, _ lifs: [LIFRecord]) async {
+        let svm = configuration.svm
+        let current = state.withLock { $0.services[svm.uuid] }
+        if let current, current.isOperated {
+            current.service.configure(configuration)
+            return
+        }
+        guard svm.state == .running else {
+            await closeServices(of: [svm.uuid])
+            for lif in lifs { state.withLock { $0.failures[lif.uuid] = nil } }
+            return
+        }
+        let service = current?.service ?? makeService(svm)
+        service.configure(configuration)
+        state.withLock { $0.services[svm.uuid] = ServiceState(service: service, isOperated: false) }
+        await bind(lifs, on: service)
+    }
+
+    /// Makes the addresses of a service those of the enabled LIFs.
+    func bind(_ lifs: [LIFRecord], on service: any ClientService) async {
+        let wanted = lifs.filter(\.isEnabled)
+        let endpoints = wanted.map { NetworkEndpoint(address: $0.address, port: $0.port) }
+        for endpoint in service.boundEndpoints where !endpoints.contains(endpoint) { await service.unbind(endpoint) }
+        for (lif, endpoint) in zip(wanted, endpoints) {
+            await attempt(lif.uuid, "LIF '\(lif.name)' (\(endpoint))") {
+                if !service.boundEndpoints.contains(endpoint) { try await service.bind(endpoint) }
+            }
+        }
+        for lif in lifs where !lif.isEnabled { state.withLock { $0.failures[lif.uuid] = nil } }
+    }
+
+    private func closeServices(of svms: [ObjectUUID]) async {
+        for svm in svms {
+            let service = state.withLock { state in
+                defer { state.services[svm] = nil }
+                return state.services[svm]?.service
+            }
+            await service?.close()
+        }
+    }
+
+    private func attempt(_ object: ObjectUUID, _ what: String, _ body: () async throws -> Void) async {
+        do {
+            try await body()
+            state.withLock { $0.failures[object] = nil }
+        } catch {
+            let failure = ManagementError.from(error)
+            let previous = state.withLock { state in
+                defer { state.failures[object] = failure }
+                return state.failures[object]
+            }
+            if previous != failure {
+                events.record(name: "configuration.failed", severity: "error", "\(what): \(failure)")
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+package import ClusterConfiguration
+package import Environment
+package import Identity
+package import Logging
+package import PeerTransport
+import Replication
+import Synchronization
+package import VolumeEngine
+
+/// An aggregate as the configuration file of the daemon names it.
+package struct AggregateSetting: Equatable, Sendable {
+    /// Its name.
+    package var name: String
+    /// Its directory, absolute.
+    package var directory: String
+    /// Bytes that its volumes together may use.
+    package var capacityBytes: UInt64
+
+    /// Makes a setting.
+    package init(name: String, directory: String, capacityBytes: UInt64) {
+        self.name = name
+        self.directory = directory
+        self.capacityBytes = capacityBytes
+    }
+}
+
+/// Lets one task at a time through, in the order of their coming.
+actor TaskLock {
+    private var isHeld = false
+    private var waiting: [CheckedContinuation<Void, Never>] = []
+
+    func acquire() async {
+        guard isHeld else {
+            isHeld = true
+            return
+        }
+        await withCheckedContinuation { waiting.append($0) }
+    }
+
+    func release() {
+        if waiting.isEmpty {
+            isHeld = false
+        } else {
+            waiting.removeFirst().resume()
+        }
+    }
+}
+
+/// The runtime of a node: opens its aggregates and keeps the data plane as the configuration says.
+///
+/// Every change goes the same way: a validated transaction in the replicated database, then `reconcile`, which compares
+/// the configuration with what runs and mends the difference. After a crash the same `reconcile` rebuilds everything.
+package final class StorageController: Sendable {
+    struct ServiceState {
+        let service: any ClientService
+        /// A migrate prepared it and decides when it opens and ends; `reconcile` leaves it alone.
+        var isOperated: Bool
+    }
+
+    struct RuntimeState {
+        var aggregates: [ObjectUUID: Aggregate] = [:]
+        var services: [ObjectUUID: ServiceState] = [:]
+        var failures: [ObjectUUID: ManagementError] = [:]
+        var listener: ReplicationListener?
+        var isStopped = false
+    }
+
+    /// The configuration.
+    package let store: ConfigurationStore
+    /// The node that this is.
+    package let node: NodeRecord
+    /// What happened in storage.
+    package let events: EventLog
+    /// Threads for blocking calls.
+    package let pool = BlockingPool()
+    /// Time and chance.
+    package let environment: Environment
+
+    let logger: Logger
+    let makeService: ClientServiceFactory
+    let state = Mutex(RuntimeState())
+    let reconcileLock = TaskLock()
+
+    /// Makes the runtime of a node; nothing is opened before `start`.
+    package init(
+        store: ConfigurationStore,
+        node: NodeRecord,
+        environment: Environment,
+        logger: Logger,
+        makeService: @escaping ClientServiceFactory
+    ) {
+        self.store = store
+        self.node = node
+        self.environment = environment
+        self.logger = logger
+        self.makeService = makeService
+        events = EventLog(environment: environment, logger: logger)
+    }
+
+    /// Finds or makes the records of the cluster and of this node.
+    ///
+    /// - Throws: `cluster_differs` when the database belongs to a cluster of another name.
+    package static func register(
+        clusterName: String,
+        nodeName: String,
+        management: NetworkEndpoint,
+        replication: NetworkEndpoint,
+        in store: ConfigurationStore,
+        environment: Environment
+    ) async throws -> NodeRecord {
+        let clusterUUID = ObjectUUID.random(environment)
+        let nodeUUID = ObjectUUID.random(environment)
+        let secret = ObjectUUID.random(environment).description.replacing("-", with: "")
+        return try await store.change(as: .system) { draft throws(ManagementError) in
+            if let cluster = draft.snapshot.cluster {
+                guard cluster.name == clusterName else {
+                    throw ManagementError(
+                        .conflict,
+                        "cluster_differs",
+                        "the data directory belongs to cluster '\(cluster.name)', not to '\(clusterName)'",
+                        remedy: "name that cluster in the configuration file, or use another data directory"
+                    )
+                }
+            } else {
+                try draft.putCluster(ClusterRecord(uuid: clusterUUID, name: clusterName))
+            }
+            let old = draft.snapshot.nodes.first
+            if let old, old.name != nodeName {
+                throw ManagementError(
+                    .conflict,
+                    "node_differs",
+                    "the data directory belongs to node '\(old.name)', not to '\(nodeName)'",
+                    remedy: "name that node in the configuration file, or use another data directory"
+                )
+            }
+            let record = NodeRecord(
+                uuid: old?.uuid ?? nodeUUID,
+                name: nodeName,
+                management: management,
+                replication: replication,
+                replicationSecret: old?.replicationSecret ?? secret
+            )
+            if old != record { try draft.putNode(record) }
+            return record
+        }.result
+    }
+
+    /// Opens the aggregates, serves replication, and makes everything run that should.
+    ///
+    /// - Parameters:
+    ///   - aggregates: those of the configuration file.
+    ///   - holding: SVMs whose gate must stay held until an operation has decided (a migrate was in its commit when the
+    ///     daemon ended); their service is the operation's until it is released.
+    package func start(aggregates: [AggregateSetting], holding: Set<ObjectUUID> = []) async throws {
+        for setting in aggregates { try await open(setting) }
+        let replication = node.replication
+        let secret = [UInt8](node.replicationSecret.utf8)
+        let environment = environment
+        let find: @Sendable (VolumeMSID) -> Volume? = { [weak self] in self?.volume(msid: $0) }
+        let listener = try await pool.run {
+            try ReplicationListener.start(
+                on: PeerEndpoint(address: replication.address, port: replication.port),
+                secret: secret,
+                environment: environment,
+                volume: find
+            )
+        }
+        state.withLock { $0.listener = listener }
+        for svm in holding.sorted() { try await prepareService(of: svm) }
+        await reconcile()
+    }
+
+    /// Stops serving and closes everything; what was acknowledged is durable.
+    package func stop() async {
+        await reconcileLock.acquire()
+        let (services, aggregates, listener) = state.withLock { state in
+            state.isStopped = true
+            defer {
+                state.services = [:]
+                state.aggregates = [:]
+                state.listener = nil
+            }
+            return (
+                state.services.keys.sorted().compactMap { state.services[$0]?.service },
+                state.aggregates.keys.sorted().compactMap { state.aggregates[$0] }, state.listener
+            )
+        }
+        for service in services { await service.close() }
+        try? await pool.run {
+            listener?.stop()
+            for aggregate in aggregates { aggregate.close() }
+        }
+        await reconcileLock.release()
+    }
+
+    /// The listener that serves replication to other clusters; nil before `start` and after `stop`.
+    package var replicationListener: ReplicationListener? { state.withLock { $0.listener } }
+
+    /// A volume of this node by its identity in the data plane.
+    package func volume(msid: VolumeMSID) -> Volume? {
+        state.withLock { state in
+            for uuid in state.aggregates.keys.sorted() {
+                if let volume = state.aggregates[uuid]?.volume(msid) { return volume }
+            }
+            return nil
+        }
+    }
+
+    /// An open aggregate.
+    package func aggregate(_ uuid: ObjectUUID) -> Aggregate? { state.withLock { $0.aggregates[uuid] } }
+
+    /// The volume of a record.
+    ///
+    /// - Throws: `volume_not_ready` when its aggregate is not open or it could not be made.
+    package func openVolume(_ record: VolumeRecord) throws(ManagementError) -> Volume {
+        if let volume = aggregate(record.aggregate)?.volume(record.msid) { return volume }
+        let reason = state.withLock { $0.failures[record.uuid]?.message }
+        throw ManagementError(
+            .unavailable,
+            "volume_not_ready",
+            "volume '\(record.name)' is not open: \(reason ?? "its aggregate is not open on this node")",
+            remedy: "look at the aggregate and the events of the node",
+            target: "volume"
+        )
+    }
+
+    private func open(_ setting: AggregateSetting) async throws {
+        let known = try await store.snapshot().aggregate(named: setting.name)
+        let events = events
+        let environment = environment
+        let options = AggregateOptions(
+            node: node.uuid,
+            capacityBytes: setting.capacityBytes,
+            onEvent: { events.record($0) }
+        )
+        let aggregate: Aggregate
+        do {
+            aggregate = try await pool.run {
+                try Aggregate.open(directory: setting.directory, options: options, environment: environment)
+            }
+        } catch let error as StorageError {
+            var failure = ManagementError(storage: error)
+            failure.message = "aggregate '\(setting.name)' in \(setting.directory): \(error.message)"
+            throw failure
+        }
+        guard known == nil || known?.uuid == aggregate.uuid else {
+            aggregate.close()
+            throw ManagementError(
+                .conflict,
+                "aggregate_differs",
+                "\(setting.directory) holds the aggregate \(aggregate.uuid), but '\(setting.name)' of this cluster is "
+                    + "\(known?.uuid.description ?? "")",
+                remedy: "correct the directory in the configuration file, or mount the right file system there"
+            )
+        }
+        let record = AggregateRecord(
+            uuid: aggregate.uuid,
+            name: setting.name,
+            node: node.uuid,
+            directory: setting.directory,
+            capacityBytes: setting.capacityBytes
+        )
+        if known != record {
+            _ = try await store.change(as: .system) { draft throws(ManagementError) in try draft.putAggregate(record) }
+        }
+        state.withLock { $0.aggregates[aggregate.uuid] = aggregate }
+    }
+}
