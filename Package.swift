@@ -158,7 +158,10 @@ let package = Package(
             ["TestKit", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ClusterConfiguration", "Environment", "Identity"]),
         tests(
             "MigrateTests",
-            ["TestKit", "Saga", "MigrateOperation", "MigrateSource", "Orchestrator", "ReplicatedDatabase", "Environment", "Identity"]),
+            [
+                "TestKit", "Saga", "MigrateOperation", "MigrateSource", "Orchestrator", "ClusterService",
+                "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity", logging,
+            ]),
     ],
     swiftLanguageModes: [.v6]
 )
