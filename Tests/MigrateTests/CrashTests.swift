@@ -85,6 +85,7 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
         while true {
             let process = Process(crashAt: crash)
             crash = nil
+            world.state.withLock { $0.startDestination() }
             let orchestrator = Orchestrator(
                 database: ProcessDatabase(database: destinationDatabase, process: process),
                 storage: SimulatedDestination(world: world, process: process), directory: self,

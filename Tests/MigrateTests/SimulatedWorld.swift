@@ -64,6 +64,13 @@ struct WorldState {
         sourceIsBound = false
     }
 
+    /// The destination's daemon starts: it serves what is recorded as running.
+    mutating func startDestination() {
+        destinationIsPrepared = destinationIsRecordedServing
+        destinationGateIsOpen = destinationIsRecordedServing
+        destinationIsBound = destinationIsRecordedServing
+    }
+
     /// The destination's daemon dies.
     mutating func crashDestination() {
         mirrorIsInSync = false
