@@ -63,6 +63,7 @@ let package = Package(
         room("Base", "Environment", []),
         room("Base", "Identity", ["Bytes", "Environment"]),
         room("Base", "Saga", []),
+        room("Base", "JSON", []),
 
         // 2 Platform and Wire
         room("Platform", "FileIO", ["CLinux", "Bytes"]),
@@ -127,7 +128,7 @@ let package = Package(
             "Interfaces", "RESTAPI",
             [
                 "MigrateOperation", "Orchestrator", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Environment",
-                "Identity", "VolumeEngine", hummingbird, logging, nioCore,
+                "Identity", "JSON", "VolumeEngine", hummingbird, logging, nioCore,
             ]),
 
         // 7 Programs
@@ -139,7 +140,7 @@ let package = Package(
                 "StorageControl", "MigrateOperation", "MigrateSource", "Orchestrator", "ClusterService", "RESTAPI",
                 argumentParser, logging, serviceLifecycle, yams, hummingbird, asyncHTTPClient, nioCore, nioPosix,
             ]),
-        program("godwit", [argumentParser, asyncHTTPClient, nioCore]),
+        program("godwit", ["JSON", argumentParser, asyncHTTPClient, nioCore]),
 
         // T Testing
         room("Testing", "TestKit", ["Environment", "Identity", "Bytes", "VolumeEngine", "ReplicatedDatabase"]),
@@ -156,6 +157,7 @@ let package = Package(
         tests(
             "ReplicatedDatabaseTests",
             ["TestKit", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ClusterConfiguration", "Environment", "Identity"]),
+        tests("DaemonTests", ["godwitd", "JSON", "RESTAPI", "ClusterConfiguration"]),
         tests(
             "MigrateTests",
             [

@@ -37,20 +37,21 @@ package final class InMemoryDatabase: ReplicatedDatabase {
         when conditions: [DatabaseCondition],
         _ changes: [DatabaseChange]
     ) async throws(DatabaseError) -> TransactionOutcome {
-        state.withLock { state in
+        let (outcome, ended) = state.withLock { state -> (TransactionOutcome, [WatchHub.EndedWatch]) in
             for condition in conditions where !Self.holds(condition, state.records) {
-                return .conflicted(revision: state.revision)
+                return (.conflicted(revision: state.revision), [])
             }
             let revision = state.revision + 1
             var events: [WatchEvent] = []
             for change in changes { Self.apply(change, at: revision, to: &state.records, &events) }
-            guard !events.isEmpty else { return .committed(revision: state.revision) }
+            guard !events.isEmpty else { return (.committed(revision: state.revision), []) }
             state.revision = revision
             state.history.append(contentsOf: events)
             Self.compact(&state, keeping: historyRevisionsMax)
-            state.hub.publish(events)
-            return .committed(revision: revision)
+            return (.committed(revision: revision), state.hub.publish(events))
         }
+        for watch in ended { watch.finish() }
+        return outcome
     }
 
     /// Every change under a prefix after a revision.
@@ -58,7 +59,7 @@ package final class InMemoryDatabase: ReplicatedDatabase {
         let (stream, continuation) = AsyncThrowingStream<WatchEvent, any Error>.makeStream(
             bufferingPolicy: .bufferingOldest(WatchHub.pendingEventsMax)
         )
-        let identifier: UInt64? = state.withLock { state in
+        let added = state.withLock { state -> (identifier: UInt64, ended: WatchHub.EndedWatch?)? in
             guard revision >= state.compactedRevision else {
                 continuation.finish(throwing: DatabaseError.compacted(revision, oldest: state.compactedRevision))
                 return nil
@@ -69,9 +70,9 @@ package final class InMemoryDatabase: ReplicatedDatabase {
                 continuation
             )
         }
-        if let identifier {
-            continuation.onTermination = { [weak self] _ in self?.state.withLock { $0.hub.remove(identifier) } }
-        }
+        guard let added else { return stream }
+        continuation.onTermination = { [weak self] _ in self?.state.withLock { $0.hub.remove(added.identifier) } }
+        added.ended?.finish()
         return stream
     }
 

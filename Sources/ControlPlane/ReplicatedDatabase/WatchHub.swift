@@ -20,56 +20,68 @@ package struct WatchHub {
     /// How many streams are open.
     package var count: Int { watchers.count }
 
+    /// A stream that must end. Whoever gets one ends it after releasing the lock of the hub: ending a stream calls back
+    /// into `remove`.
+    package struct EndedWatch: Sendable {
+        let continuation: AsyncThrowingStream<WatchEvent, any Error>.Continuation
+        let error: DatabaseError?
+
+        /// Ends the stream.
+        package func finish() { continuation.finish(throwing: error) }
+    }
+
     /// Registers a stream and first gives it what `history` holds for it.
     ///
-    /// - Returns: a number for `remove`.
+    /// - Returns: a number for `remove`, and the stream again when its history alone is too much for it.
     package mutating func add(
         prefix: String,
         history: [WatchEvent],
         _ continuation: AsyncThrowingStream<WatchEvent, any Error>.Continuation
-    ) -> UInt64 {
+    ) -> (identifier: UInt64, ended: EndedWatch?) {
         let identifier = nextIdentifier
         nextIdentifier += 1
         watchers[identifier] = Watcher(prefix: prefix, continuation: continuation)
-        deliver(history, to: identifier)
-        return identifier
+        return (identifier, deliver(history, to: identifier))
     }
 
     /// Forgets a stream; unknown numbers are no error.
     package mutating func remove(_ identifier: UInt64) { watchers[identifier] = nil }
 
     /// Gives the events of one committed transaction to every stream that watches their keys.
-    package mutating func publish(_ events: [WatchEvent]) {
-        guard !events.isEmpty else { return }
-        for identifier in watchers.keys.sorted() { deliver(events, to: identifier) }
+    ///
+    /// - Returns: streams whose readers are too far behind.
+    package mutating func publish(_ events: [WatchEvent]) -> [EndedWatch] {
+        guard !events.isEmpty else { return [] }
+        return watchers.keys.sorted().compactMap { deliver(events, to: $0) }
     }
 
-    /// Ends every stream.
-    package mutating func finish(throwing error: DatabaseError?) {
-        for identifier in watchers.keys.sorted() { watchers[identifier]?.continuation.finish(throwing: error) }
-        watchers.removeAll()
+    /// Forgets every stream and returns them all, to be ended.
+    package mutating func removeAll() -> [EndedWatch] {
+        defer { watchers.removeAll() }
+        return watchers.keys.sorted().compactMap { identifier in
+            watchers[identifier].map { EndedWatch(continuation: $0.continuation, error: nil) }
+        }
     }
 
-    private mutating func deliver(_ events: [WatchEvent], to identifier: UInt64) {
-        guard let watcher = watchers[identifier] else { return }
+    private mutating func deliver(_ events: [WatchEvent], to identifier: UInt64) -> EndedWatch? {
+        guard let watcher = watchers[identifier] else { return nil }
         for event in events where event.key.hasPrefix(watcher.prefix) {
             switch watcher.continuation.yield(event) {
             case .enqueued: continue
             case .dropped:
                 // A gap would be worse than an end: the reader starts over from a range.
-                watcher.continuation.finish(
-                    throwing: DatabaseError(
-                        .compacted,
-                        "the reader of the watch on '\(watcher.prefix)' is \(Self.pendingEventsMax) events behind; "
-                            + "read the range and watch again"
-                    )
-                )
                 watchers[identifier] = nil
-                return
+                let error = DatabaseError(
+                    .compacted,
+                    "the reader of the watch on '\(watcher.prefix)' is \(Self.pendingEventsMax) events behind; "
+                        + "read the range and watch again"
+                )
+                return EndedWatch(continuation: watcher.continuation, error: error)
             default:
                 watchers[identifier] = nil
-                return
+                return nil
             }
         }
+        return nil
     }
 }

@@ -90,7 +90,7 @@ package final class SQLiteDatabase: ReplicatedDatabase {
                     return .commit
                 }
                 // Still on the serial queue: watchers see transactions in the order of their revisions.
-                self.hub.withLock { $0.publish(events) }
+                for watch in self.hub.withLock({ $0.publish(events) }) { watch.finish() }
                 return outcome
             }
         } catch {
@@ -110,8 +110,11 @@ package final class SQLiteDatabase: ReplicatedDatabase {
                 let compacted = try Self.meta("compacted", database)
                 guard revision >= compacted else { throw DatabaseError.compacted(revision, oldest: compacted) }
                 let history = try Self.history(after: revision, database)
-                let identifier = self.hub.withLock { $0.add(prefix: prefix, history: history, continuation) }
-                continuation.onTermination = { [weak self] _ in self?.hub.withLock { $0.remove(identifier) } }
+                let added = self.hub.withLock { $0.add(prefix: prefix, history: history, continuation) }
+                continuation.onTermination = { [weak self] _ in
+                    self?.hub.withLock { $0.remove(added.identifier) }
+                }
+                added.ended?.finish()
             } catch {
                 continuation.finish(throwing: Self.translate(error, "watching '\(prefix)…'"))
             }
@@ -121,7 +124,7 @@ package final class SQLiteDatabase: ReplicatedDatabase {
 
     /// Closes the file and ends every watch.
     package func close() throws(DatabaseError) {
-        hub.withLock { $0.finish(throwing: nil) }
+        for watch in hub.withLock({ $0.removeAll() }) { watch.finish() }
         do {
             try queue.close()
         } catch {

@@ -1,0 +1,100 @@
+import ClusterConfiguration
+package import Hummingbird
+import Identity
+package import StorageControl
+import VolumeEngine
+import JSON
+
+extension StorageController {
+    /// The snapshot of a volume that a uuid or a name names.
+    func snapshot(of record: VolumeRecord, uuid: String?, name: String?) async throws -> Snapshot {
+        let all = try await snapshots(of: record)
+        let found = all.first { snapshot in
+            uuid.map { snapshot.uuid == ObjectUUID($0) } ?? (snapshot.name == name)
+        }
+        guard let found else {
+            throw ManagementError.notFound("snapshot", uuid ?? name ?? "", target: "snapshot")
+        }
+        return found
+    }
+}
+
+/// `/api/storage/volumes/{uuid}/snapshots`, and Godwit's own snapshots of all volumes of an SVM.
+package struct SnapshotRoutes: RouteGroup {
+    private let controller: StorageController
+    private static let keys = ["name", "uuid"]
+
+    /// Routes over a controller.
+    package init(controller: StorageController) { self.controller = controller }
+
+    /// Adds the routes.
+    package func register(on router: Router<BasicRequestContext>) {
+        let collection = "/api/storage/volumes/{uuid}/snapshots"
+        router.rest(.get, collection) { call in
+            let configuration = try await controller.store.snapshot()
+            let volume = try configuration.volumeNamed(by: call)
+            let records = try await controller.snapshots(of: volume).map { json($0, volume, configuration) }
+            return try RESTCollection.answer(call, records, keys: Self.keys)
+        }
+        router.rest(.get, collection + "/{snapshot}") { call in
+            let configuration = try await controller.store.snapshot()
+            let volume = try configuration.volumeNamed(by: call)
+            let snapshot = try await controller.snapshot(
+                of: volume,
+                uuid: try call.uuid("snapshot").description,
+                name: nil
+            )
+            return RESTCollection.answer(call, record: json(snapshot, volume, configuration), keys: Self.keys)
+        }
+        router.rest(.post, collection) { call in
+            try call.requireFields(among: ["name"])
+            let configuration = try await controller.store.snapshot()
+            let volume = try configuration.volumeNamed(by: call)
+            let name = try call.required(try call.string("name"), "name")
+            let snapshot = try await controller.createSnapshot(of: volume, named: name)
+            return try .created(
+                call,
+                at: "/api/storage/volumes/\(volume.uuid)/snapshots/\(snapshot.uuid)",
+                json(snapshot, volume, configuration)
+            )
+        }
+        router.rest(.delete, collection + "/{snapshot}") { call in
+            let volume = try await controller.store.snapshot().volumeNamed(by: call)
+            let snapshot = try await controller.snapshot(
+                of: volume,
+                uuid: try call.uuid("snapshot").description,
+                name: nil
+            )
+            try await controller.deleteSnapshot(snapshot.uuid, of: volume)
+            return .ok()
+        }
+        router.rest(.post, "/api/private/godwit/svms/{uuid}/snapshots") { call in
+            try call.requireFields(among: ["name"])
+            let configuration = try await controller.store.snapshot()
+            let uuid = try call.uuid()
+            guard configuration.svm(uuid) != nil else { throw ManagementError.notFound("SVM", uuid.description) }
+            let name = try call.required(try call.string("name"), "name")
+            let taken = try await controller.createSnapshots(ofSVM: uuid, named: name)
+            let records = taken.map { json($0.1, $0.0, configuration) }
+            return RESTAnswer(
+                .created,
+                .fields(["records": .array(records), "num_records": .count(records.count)])
+            )
+        }
+    }
+
+    private func json(
+        _ snapshot: Snapshot,
+        _ volume: VolumeRecord,
+        _ configuration: ConfigurationSnapshot
+    ) -> JSONValue {
+        let time = snapshot.createTime
+        return .fields([
+            "uuid": .text(snapshot.uuid), "name": .string(snapshot.name), "state": .string("valid"),
+            "create_time": .time(nanoseconds: time.seconds * 1_000_000_000 + Int64(time.nanoseconds)),
+            "volume": .reference(volume.name, volume.uuid),
+            "svm": .reference(configuration.svm(volume.svm)?.name, volume.svm),
+            "_links": .selfLink("/api/storage/volumes/\(volume.uuid)/snapshots/\(snapshot.uuid)"),
+        ])
+    }
+}
