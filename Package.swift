@@ -127,7 +127,7 @@ let package = Package(
         room(
             "Interfaces", "RESTAPI",
             [
-                "MigrateOperation", "Orchestrator", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Environment",
+                "MigrateOperation", "Orchestrator", "Replication", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Environment",
                 "Identity", "JSON", "VolumeEngine", hummingbird, logging, nioCore,
             ]),
 

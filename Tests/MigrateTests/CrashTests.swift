@@ -91,15 +91,17 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
                 storage: SimulatedDestination(world: world, process: process), directory: self,
                 node: ObjectUUID(high: 5, low: 5), clusterName: "beta", environment: world.environment,
                 waiting: world.waiting(process), crashPoints: process.crashPoints, log: Self.log)
-            let ended = await withTaskGroup(of: Void.self) { group -> DestinationRecord? in
+            let ended = try await withThrowingTaskGroup(of: Void.self) { group -> DestinationRecord? in
                 group.addTask { try? await orchestrator.run() }
                 defer { group.cancelAll() }
                 while operation == nil {
+                    try Task.checkCancellation()
                     operation = try? await orchestrator.start(
                         MigrationRequest(svmName: "svm", peerName: "alpha", options: options))
                     await Task.yield()
                 }
                 while !process.isDead {
+                    try Task.checkCancellation()
                     if let record = try? await orchestrator.get(operation!)?.record, record.phase == .ended { return record }
                     await Task.yield()
                 }

@@ -4,6 +4,7 @@ import JSON
 import MigrateOperation
 import Orchestrator
 import Replication
+import Saga
 
 /// Migrate operations in the words of REST; what the reference interface has no field for is under `godwit`.
 enum MigrationJSON {

@@ -1,9 +1,9 @@
-import ClusterConfiguration
+package import ClusterConfiguration
 import Environment
 package import Hummingbird
 import Identity
 import JSON
-import MigrateOperation
+package import MigrateOperation
 package import Orchestrator
 package import StorageControl
 

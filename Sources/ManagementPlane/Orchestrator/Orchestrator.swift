@@ -26,6 +26,9 @@ package struct PrecheckFailure: Error, Sendable, CustomStringConvertible {
     /// The findings of both clusters, at least one.
     package var findings: [PrecheckFinding]
 
+    /// Makes a failure out of at least one finding.
+    package init(findings: [PrecheckFinding]) { self.findings = findings }
+
     /// All of them in words.
     package var description: String {
         findings.map { "\($0.message) (\($0.remedy))" }.joined(separator: "; ")
