@@ -28,12 +28,14 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let asyncHTTPClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let serviceLifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 
 let package = Package(
@@ -138,12 +140,12 @@ let package = Package(
                 "Environment", "Identity", "Bytes", "FileIO", "VolumeEngine", "Replication", "FileService", "NFSServer",
                 "NetworkModule", "PeerTransport", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ClusterConfiguration",
                 "StorageControl", "MigrateOperation", "MigrateSource", "Orchestrator", "ClusterService", "RESTAPI",
-                argumentParser, logging, serviceLifecycle, yams, hummingbird, asyncHTTPClient, nioCore, nioPosix,
+                argumentParser, logging, serviceLifecycle, unixSignals, yams, hummingbird, asyncHTTPClient, nioCore, nioPosix,
             ]),
-        program("godwit", ["JSON", argumentParser, asyncHTTPClient, nioCore]),
+        program("godwit", ["JSON", argumentParser, asyncHTTPClient, nioCore, nioHTTP1]),
 
         // T Testing
-        room("Testing", "TestKit", ["Environment", "Identity", "Bytes", "VolumeEngine", "ReplicatedDatabase"]),
+        room("Testing", "TestKit", ["Environment", "Identity", "Bytes", "FileIO", "VolumeEngine", "ReplicatedDatabase"]),
         tests("ArchitectureTests", []),
         tests("BaseTests", ["Bytes", "Identity", "Environment", "Saga"]),
         tests("VolumeEngineTests", ["TestKit", "VolumeEngine", "Bytes", "Environment", "Identity", "FileIO"]),
@@ -157,7 +159,7 @@ let package = Package(
         tests(
             "ReplicatedDatabaseTests",
             ["TestKit", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ClusterConfiguration", "Environment", "Identity"]),
-        tests("DaemonTests", ["godwitd", "JSON", "RESTAPI", "ClusterConfiguration"]),
+        tests("DaemonTests", ["godwitd", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", hummingbird]),
         tests(
             "MigrateTests",
             [

@@ -1,1 +1,64 @@
+import ClusterConfiguration
+import StorageControl
 import Testing
+
+@testable import godwitd
+
+@Suite("Configuration file")
+struct ConfigurationFileTests {
+    private let good = """
+        cluster: {name: alpha}
+        node: {name: alpha-01}
+        data_directory: /data
+        management: {address: 127.0.0.1, port: 8080}
+        replication: {address: 127.0.0.1, port: 8081}
+        aggregates:
+          - {name: aggr1, directory: /aggr1, capacity: 10G}
+        """
+
+    private func failure(_ edit: (String) -> String) -> String {
+        do {
+            _ = try DaemonConfiguration(yaml: edit(good))
+            return "none"
+        } catch {
+            return "\(error)"
+        }
+    }
+
+    @Test func aGoodFileIsRead() throws {
+        let settings = try DaemonConfiguration(yaml: good)
+        #expect(settings.management == NetworkEndpoint(address: "127.0.0.1", port: 8080))
+        #expect(settings.aggregates.first?.capacityBytes == 10 << 30)
+        #expect(settings.nfsPort == 2049)
+        #expect(!settings.isTesting)
+    }
+
+    @Test(arguments: [
+        ("node: {name", "node: {nam", "did you mean 'node.name'"), ("cluster:", "clustre:", "did you mean 'cluster'"),
+        ("capacity:", "capacty:", "line 7: unknown key 'aggregates[0].capacty'"), ("10G", "10X", "is not a size"),
+        ("/aggr1", "aggr1", "is not an absolute path"), ("8081", "8080", "both listen on"),
+        ("8081", "99999", "must be a TCP port"), ("127.0.0.1, port: 8080", "10.0.0.1, port: 8080", "no authentication"),
+        ("127.0.0.1, port: 8080", "localhost, port: 8080", "is not an IPv4 address"),
+        ("data_directory: /data", "", "the key 'data_directory' is missing"), ("{name: alpha}", "alpha", "mapping"),
+        ("cluster: {name: alpha}", "cluster: {name: [", "not YAML"),
+    ])
+    func badFilesAreExplained(part: String, replacement: String, expected: String) {
+        let message = failure { $0.replacing(part, with: replacement) }
+        #expect(message.contains(expected), "\(message)")
+        #expect(message.contains("("), "no remedy: \(message)")
+    }
+
+    @Test func sharedDirectoriesAreRefused() {
+        let message = failure { $0 + "\n  - {name: aggr2, directory: /aggr1, capacity: 1G}" }
+        #expect(message.contains("share a name or a directory"))
+    }
+
+    @Test func sizesAndDistances() {
+        #expect(parseSize("4096") == 4096)
+        #expect(parseSize("2t") == 2 << 40)
+        #expect(parseSize("") == nil)
+        #expect(parseSize("-1G") == nil)
+        #expect(parseSize("99999999P") == nil)
+        #expect(editDistance("kitten", "sitting") == 3)
+    }
+}

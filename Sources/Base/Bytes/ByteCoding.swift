@@ -62,7 +62,9 @@ package struct ByteReader {
     package var remaining: Int { memory.count - offset }
 
     /// Reads an integer, least significant byte first.
-    package mutating func read<Value: FixedWidthInteger>(_ type: Value.Type = Value.self) throws(ByteFormatError) -> Value {
+    package mutating func read<Value: FixedWidthInteger>(_ type: Value.Type = Value.self) throws(ByteFormatError)
+        -> Value
+    {
         Value(littleEndian: try readRaw())
     }
 

@@ -26,7 +26,9 @@ package enum Checksum {
     ///
     /// `bytes.count` is a multiple of `blockSize`, and `checksums` has room for every block.
     package static func blocks(
-        _ bytes: UnsafeRawBufferPointer, blockSize: Int, into checksums: UnsafeMutableBufferPointer<UInt32>
+        _ bytes: UnsafeRawBufferPointer,
+        blockSize: Int,
+        into checksums: UnsafeMutableBufferPointer<UInt32>
     ) {
         precondition(bytes.count % blockSize == 0 && checksums.count >= bytes.count / blockSize)
         godwit_block_checksums(bytes.baseAddress, blockSize, bytes.count / blockSize, checksums.baseAddress)

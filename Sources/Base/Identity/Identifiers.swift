@@ -17,7 +17,8 @@ package struct ObjectUUID: Hashable, Sendable, Comparable, CustomStringConvertib
     package static func random(_ environment: Environment) -> ObjectUUID {
         ObjectUUID(
             high: environment.randomBits() & 0xffff_ffff_ffff_0fff | 0x4000,
-            low: environment.randomBits() & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000)
+            low: environment.randomBits() & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000
+        )
     }
 
     /// Reads the written form; nil when it is not one.

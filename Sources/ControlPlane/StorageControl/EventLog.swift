@@ -61,6 +61,12 @@ package final class EventLog: Sendable {
                 severity: "error",
                 "volume MSID \(volume) could not be written for lack of space; delete files or snapshots, or resize"
             )
+        case .failure(let volume, let reason):
+            record(
+                name: "storage.volume.failed",
+                severity: "error",
+                "volume MSID \(volume): \(reason); look into the log and check the disk of its aggregate"
+            )
         }
     }
 }

@@ -201,8 +201,12 @@ package struct AttributeChanges: Equatable, Sendable {
 
     /// Makes changes.
     package init(
-        mode: UInt16? = nil, owner: UInt32? = nil, group: UInt32? = nil, sizeBytes: UInt64? = nil,
-        accessTime: TimeSetting = .unchanged, modifyTime: TimeSetting = .unchanged
+        mode: UInt16? = nil,
+        owner: UInt32? = nil,
+        group: UInt32? = nil,
+        sizeBytes: UInt64? = nil,
+        accessTime: TimeSetting = .unchanged,
+        modifyTime: TimeSetting = .unchanged
     ) {
         self.mode = mode
         self.owner = owner

@@ -1,171 +1,312 @@
-package import Environment
+import Bytes
+import Environment
+import FileIO
 package import Identity
+import RocksStore
+import SegmentStore
+import Synchronization
 
-// SKELETON: signatures only, so that other rooms compile. The engine replaces this file.
+/// One volume: a deterministic state machine fed by one ordered log of transactions.
+///
+/// Operations are synchronous. They run under the volume's lock on records in memory; what is missing is read from the
+/// disk outside the lock (`.blocking`) or refused with `FileError.wouldBlock` (`.cachedOnly`). A change is ordered when
+/// the operation returns and durable when its `CommitTicket` is.
+package final class Volume: @unchecked Sendable {
+    // Proof of Sendable: `core`, `waiters`, `commitState` and `mirror` are touched inside `lock` only; the rest is
+    // immutable or thread-safe itself.
 
-/// One volume.
-package final class Volume: Sendable {
-    /// Its identity.
+    /// The identity that never changes, wherever the volume moves.
     package let msid: VolumeMSID
-    init(msid: VolumeMSID) { self.msid = msid }
-    /// Root.
-    package var rootReference: FileReference { fatalError() }
-    /// Verifier.
-    package var writeVerifier: UInt64 { fatalError() }
-    /// Space.
-    package func space() -> VolumeSpace { fatalError() }
-    /// Snapshots.
-    package func snapshots() -> [Snapshot] { fatalError() }
-    /// Runs the completion when the ticket is durable.
-    package func whenDurable(_ ticket: CommitTicket, _ completion: @escaping @Sendable () -> Void) { fatalError() }
-    /// GETATTR.
-    package func attributes(of reference: FileReference, _ execution: Execution) throws(FileError) -> FileAttributes { fatalError() }
-    /// LOOKUP.
-    package func lookup(
-        _ name: UnsafeRawBufferPointer, in directory: FileReference, as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> (object: FileAttributes, directory: FileAttributes) { fatalError() }
-    /// ACCESS.
-    package func access(
-        _ rights: AccessRights, to reference: FileReference, as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> (rights: AccessRights, attributes: FileAttributes) { fatalError() }
-    /// READLINK.
-    package func readLink(
-        _ reference: FileReference, as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> (target: [UInt8], attributes: FileAttributes) { fatalError() }
-    /// READ.
-    package func read(
-        _ reference: FileReference, offset: UInt64, into buffer: UnsafeMutableRawBufferPointer,
-        as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> ReadResult { fatalError() }
-    /// READDIR.
-    package func readDirectory(
-        _ reference: FileReference, after cookie: UInt64, entriesMax: Int, withAttributes: Bool,
-        as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> DirectoryListing { fatalError() }
-    /// SETATTR.
-    package func setAttributes(
-        _ changes: AttributeChanges, of reference: FileReference, guardChangeTime: Timestamp?,
-        as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> (WeakCacheConsistency, CommitTicket) { fatalError() }
-    /// WRITE.
-    package func write(
-        _ data: UnsafeRawBufferPointer, at offset: UInt64, to reference: FileReference, isStable: Bool,
-        as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> (WeakCacheConsistency, CommitTicket) { fatalError() }
-    /// COMMIT.
-    package func commit(
-        _ reference: FileReference, as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> (WeakCacheConsistency, CommitTicket) { fatalError() }
-    /// CREATE.
-    package func create(
-        _ name: UnsafeRawBufferPointer, in directory: FileReference, mode: CreateMode,
-        as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> CreateResult { fatalError() }
-    /// MKDIR.
-    package func makeDirectory(
-        _ name: UnsafeRawBufferPointer, in directory: FileReference, attributes: AttributeChanges,
-        as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> CreateResult { fatalError() }
-    /// SYMLINK.
-    package func makeSymbolicLink(
-        _ name: UnsafeRawBufferPointer, in directory: FileReference, target: [UInt8], attributes: AttributeChanges,
-        as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> CreateResult { fatalError() }
-    /// MKNOD.
-    package func makeSpecialFile(
-        _ name: UnsafeRawBufferPointer, in directory: FileReference, _ kind: SpecialFile, attributes: AttributeChanges,
-        as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> CreateResult { fatalError() }
-    /// REMOVE.
-    package func remove(
-        _ name: UnsafeRawBufferPointer, from directory: FileReference, as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> (WeakCacheConsistency, CommitTicket) { fatalError() }
-    /// RMDIR.
-    package func removeDirectory(
-        _ name: UnsafeRawBufferPointer, from directory: FileReference, as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> (WeakCacheConsistency, CommitTicket) { fatalError() }
-    /// RENAME.
-    package func rename(
-        _ name: UnsafeRawBufferPointer, from directory: FileReference,
-        to newName: UnsafeRawBufferPointer, in newDirectory: FileReference,
-        as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> (from: WeakCacheConsistency, to: WeakCacheConsistency, ticket: CommitTicket) { fatalError() }
-    /// LINK.
-    package func link(
-        _ reference: FileReference, to name: UnsafeRawBufferPointer, in directory: FileReference,
-        as credentials: Credentials, _ execution: Execution
-    ) throws(FileError) -> (object: FileAttributes, directory: WeakCacheConsistency, ticket: CommitTicket) { fatalError() }
+    let context: AggregateContext
+    let segments: SegmentStore
+    let reader: VolumeReader
+    let core: VolumeCore
+    /// Serialises snapshots, restores, resizes and the work of the reclaimer.
+    let management = Monitor()
+    private let lock = Mutex<Void>(())
+    private var waiters: [(ticket: CommitTicket, completion: @Sendable () -> Void)] = []
+    private var isScheduled = false
+    private var durable: UInt64
+    private var mirror: (any CommitMirror)?
+    /// The last commit that the mirror must confirm, and the last that it has confirmed.
+    private var mirrorConfirmed: UInt64 = .max
+    private var isMirrorInSync = false
+    /// Space that is still to be given back; shared with the reclaimer.
+    let reclaimQueue = Mutex<[BlockExtent]>([])
 
-    // Management: blocking calls, for worker threads.
-    /// Takes a snapshot, durably; the same uuid again is no error.
-    package func createSnapshot(name: String, uuid: ObjectUUID) throws(StorageError) -> Snapshot { fatalError() }
-    /// Deletes a snapshot and gives its space back; absent is no error.
-    package func deleteSnapshot(_ uuid: ObjectUUID) throws(StorageError) { fatalError() }
-    /// Restores the active file system (newer snapshots are deleted).
-    package func restore(to uuid: ObjectUUID) throws(StorageError) { fatalError() }
-    /// Sets the size.
-    package func resize(toBytes: UInt64) throws(StorageError) { fatalError() }
-    /// Whether the volume is a replica that only replication writes.
-    package var isReplica: Bool { fatalError() }
-    /// Replica -> read-write (true -> false) or back; durable; idempotent.
-    package func setReplica(_ isReplica: Bool) throws(StorageError) { fatalError() }
-    /// Reads and verifies every block.
-    package func scrub(progress: (UInt64) -> Void) throws(StorageError) -> ScrubReport { fatalError() }
-    /// The fsck-style walk: everything that is not as it should be, in words.
-    package func checkConsistency() throws(StorageError) -> [String] { fatalError() }
-    /// A hash over a full walk of a snapshot: names, attributes, data; equal on equal replicas.
-    package func contentHash(of uuid: ObjectUUID) throws(StorageError) -> UInt64 { fatalError() }
-}
+    init(msid: VolumeMSID, context: AggregateContext, segments: SegmentStore, core: VolumeCore, durable: UInt64) {
+        self.msid = msid
+        self.context = context
+        self.segments = segments
+        self.core = core
+        self.durable = durable
+        reader = VolumeReader(database: context.database, msid: msid)
+    }
 
-/// What a scrub found.
-package struct ScrubReport: Equatable, Sendable {
-    /// Blocks read.
-    package var blocksVerified: UInt64
-    /// Damaged blocks, in words.
-    package var damage: [String]
-}
+    // MARK: Running transactions
 
-/// What an aggregate tells the world outside.
-package enum StorageEvent: Equatable, Sendable {
-    /// A block whose checksum is wrong was read.
-    case checksumMismatch(volume: VolumeMSID, inode: InodeNumber, offsetBytes: UInt64, segment: UInt32)
-    /// The aggregate has run out of space, or has space again.
-    case spaceExhausted(volume: VolumeMSID)
-}
+    /// Runs `body` under the lock.
+    func locked<Outcome: Sendable, Failure: Error>(
+        _ body: () throws(Failure) -> Outcome
+    ) throws(Failure) -> Outcome {
+        try lock.withLock { (_) throws(Failure) -> Outcome in try body() }
+    }
 
-/// How an aggregate is opened.
-package struct AggregateOptions: Sendable {
-    /// The node that owns it; another owner's directory is refused.
-    package var node: ObjectUUID
-    /// Bytes that all volumes together may use.
-    package var capacityBytes: UInt64
-    /// Told of events, on any thread.
-    package var onEvent: @Sendable (StorageEvent) -> Void
-    /// Makes options.
-    package init(node: ObjectUUID, capacityBytes: UInt64, onEvent: @escaping @Sendable (StorageEvent) -> Void = { _ in }) {
-        self.node = node
-        self.capacityBytes = capacityBytes
-        self.onEvent = onEvent
+    /// Runs a transaction; brings what it misses into memory and runs it again.
+    ///
+    /// `body` must not change anything before it has found everything that it needs.
+    func transact<Outcome: Sendable>(
+        _ execution: Execution,
+        _ body: (VolumeCore) throws(CoreFailure) -> Outcome
+    ) throws(FileError) -> Outcome {
+        while true {
+            var evictions: UInt64 = 0
+            let missing: RecordKey
+            do throws(CoreFailure) {
+                return try locked { () throws(CoreFailure) -> Outcome in
+                    evictions = core.evictions
+                    if core.isBusy || core.properties.isReplica { throw .file(.busy) }
+                    return try body(core)
+                }
+            } catch {
+                switch error {
+                case .file(let reason): throw reason
+                case .missing(let key): missing = key
+                }
+            }
+            try load(missing, evictions, execution)
+        }
+    }
+
+    /// Reads one record into memory.
+    private func load(_ key: RecordKey, _ evictions: UInt64, _ execution: Execution) throws(FileError) {
+        let loaded: LoadedRecord?
+        do { loaded = try reader.load(key, cachedOnly: execution == .cachedOnly) } catch {
+            report(error)
+            throw .inputOutput
+        }
+        guard let loaded else { throw .wouldBlock }
+        // The record is not shared yet: it becomes part of the core's state under the lock.
+        nonisolated(unsafe) let record = loaded
+        locked { core.insert(record, readAfter: evictions) }
+    }
+
+    func report(_ error: StorageError) { context.options.onEvent(.failure(volume: msid, error.description)) }
+
+    // MARK: Durability
+
+    /// Calls `completion` when the ticket's change is durable (here and, while the volume is INSYNC, on its mirror): on
+    /// this thread if it is already, otherwise on a committer's. Durable completions run in the order of their tickets.
+    package func whenDurable(_ ticket: CommitTicket, _ completion: @escaping @Sendable () -> Void) {
+        let mustSchedule: Bool? = locked {
+            if ticket.rawValue <= settled { return nil }
+            waiters.append((ticket, completion))
+            return claimSchedule()
+        }
+        guard let mustSchedule else { return completion() }
+        if mustSchedule { context.scheduler.schedule(self) }
+    }
+
+    /// Waits until everything that was ordered is durable. For worker threads.
+    func flush() {
+        let monitor = Monitor()
+        let isDone = Mutex(false)
+        let ticket = locked {
+            CommitTicket(rawValue: core.pending.isEmpty ? core.pending.number - 1 : core.pending.number)
+        }
+        whenDurable(ticket) {
+            monitor.locked {
+                isDone.withLock { $0 = true }
+                monitor.signal()
+            }
+        }
+        monitor.locked {
+            while !isDone.withLock({ $0 }) { monitor.wait() }
+        }
+    }
+
+    /// The last commit that may be answered.
+    private var settled: UInt64 { isMirrorInSync ? min(durable, mirrorConfirmed) : durable }
+
+    private func claimSchedule() -> Bool {
+        if isScheduled { return false }
+        isScheduled = true
+        return true
+    }
+
+    /// Starts a commit although nobody waits for it (unstable data that has grown large or old).
+    func commitSoon() {
+        let mustSchedule = locked { core.pending.isEmpty ? false : claimSchedule() }
+        if mustSchedule { context.scheduler.schedule(self) }
+    }
+
+    /// Makes commits durable until nobody waits for one. Called by the scheduler's threads.
+    func commitUntilSettled() {
+        while true {
+            commitOnce()
+            let isFinished = locked {
+                let isWanted = waiters.contains { $0.ticket.rawValue > durable } && !core.pending.isEmpty
+                if !isWanted { isScheduled = false }
+                return !isWanted
+            }
+            if isFinished { return }
+        }
+    }
+
+    private func commitOnce() {
+        let batch = RocksBatch()
+        let prepared = locked { () -> (work: CommitWork, mirror: (any CommitMirror)?)? in
+            defer {
+                account()
+            }
+            return core.beginCommit(into: batch).map { ($0, mirror) }
+        }
+        guard let prepared else { return runWaiters() }
+        let work = prepared.work
+        if work.isMirrored, let mirror = prepared.mirror { send(work, to: mirror) }
+        do {
+            // Data before metadata: nothing in the database may point to a block that a crash could take away.
+            for segment in work.bulkSegments { try segments.synchronize(segment) }
+            try context.database.write(batch, isSynced: true)
+        } catch {
+            // The page cache may have dropped what it could not write, so that going on could lose acknowledged data:
+            // the process ends and recovers from what is durable.
+            fatalError("volume \(msid): a commit could not be made durable: \(error)")
+        }
+        locked {
+            durable = work.number
+            core.finishCommit(work.number)
+            deferredOutstanding += work.deferred
+        }
+        if !work.freed.isEmpty { reclaimQueue.withLock { $0.append(contentsOf: work.freed) } }
+        runWaiters()
+    }
+
+    /// Writes that are durable in the log and not yet in their segments.
+    var deferredOutstanding: [(sequence: UInt64, segment: UInt32)] = []
+    /// What this volume has added to the aggregate's count of used bytes.
+    private var accountedBytes: UInt64 = 0
+
+    /// Brings the aggregate's count up to date. Under the lock.
+    func account() {
+        context.usedBytes.wrappingAdd(core.usedBytes &- accountedBytes, ordering: .relaxed)
+        accountedBytes = core.usedBytes
+    }
+
+    /// Takes a deleted volume out of the aggregate's count.
+    func forgetAccounting() {
+        locked {
+            context.usedBytes.wrappingAdd(0 &- accountedBytes, ordering: .relaxed)
+            accountedBytes = 0
+        }
+    }
+
+    private func runWaiters() {
+        let ready = locked { () -> [@Sendable () -> Void] in
+            let limit = settled
+            guard waiters.contains(where: { $0.ticket.rawValue <= limit }) else { return [] }
+            let ready = waiters.filter { $0.ticket.rawValue <= limit }
+            waiters.removeAll { $0.ticket.rawValue <= limit }
+            return ready.map(\.completion)
+        }
+        for completion in ready { completion() }
+    }
+
+    // MARK: Mirror
+
+    private func send(_ work: CommitWork, to mirror: any CommitMirror) {
+        var writer = ByteWriter(capacity: 64 << 10)
+        do {
+            for record in work.mirrored {
+                try ReplicaRecordCoding.encode(record, into: &writer, readBlocks: appendBlocks)
+            }
+            mirror.deliver(commit: work.number, records: writer.bytes)
+        } catch {
+            report(error)
+            mirror.fail(error)
+        }
+    }
+
+    /// From the next commit on, every commit also goes to `mirror`. Returns the snapshot that the stream follows.
+    ///
+    /// The snapshot is taken in the same step, so that what lies before it can be transferred while the stream waits.
+    func attach(_ mirror: any CommitMirror, snapshot uuid: ObjectUUID, name: String) throws(StorageError) -> Snapshot {
+        try createSnapshot(name: name, uuid: uuid) {
+            self.mirror = mirror
+            self.isMirrorInSync = false
+            self.mirrorConfirmed = 0
+            self.core.pending.isMirrored = true
+        }
+    }
+
+    /// From now on clients are answered only when the mirror has confirmed as well.
+    package func mirrorCaughtUp() { locked { isMirrorInSync = true } }
+
+    /// The mirror has everything up to and including `commit`.
+    package func mirrorConfirmed(_ commit: UInt64) {
+        locked { mirrorConfirmed = max(mirrorConfirmed, commit) }
+        runWaiters()
+    }
+
+    /// Ends mirroring: clients are answered by this side alone from now on.
+    package func detachMirror() {
+        locked {
+            mirror = nil
+            isMirrorInSync = false
+            core.pending.isMirrored = false
+            core.pending.mirrored = []
+            core.pending.snapshots = []
+            mirrorConfirmed = .max
+        }
+        runWaiters()
+    }
+
+    /// Whether every acknowledged write is on both sides.
+    package var isMirrored: Bool { locked { isMirrorInSync } }
+
+    /// Appends the verified bytes of blocks that lie together.
+    func appendBlocks(
+        _ extent: BlockExtent,
+        _ content: ChunkContent,
+        _ first: Int,
+        _ writer: inout ByteWriter
+    ) throws(StorageError) {
+        let count = extent.count * VolumeLimits.blockSizeBytes
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 16)
+        defer { buffer.deallocate() }
+        do { _ = try segments.read(into: buffer, from: extent.start, cachedOnly: false) } catch { throw .io(error) }
+        for index in 0..<extent.count {
+            let block = UnsafeRawBufferPointer(
+                rebasing: buffer[index * VolumeLimits.blockSizeBytes..<(index + 1) * VolumeLimits.blockSizeBytes]
+            )
+            guard Checksum.block(block) == content.checksums[first + index] else {
+                throw StorageError(
+                    .damaged,
+                    "block \(extent.start.block + UInt32(index)) of segment \(extent.start.segment) of volume "
+                        + "\(msid) has another checksum than was written",
+                    remedy: "restore the file from a snapshot or a replica"
+                )
+            }
+        }
+        writer.append(raw: UnsafeRawBufferPointer(buffer))
     }
 }
 
-/// A directory that holds volumes.
-package final class Aggregate: Sendable {
-    /// Its identifier.
-    package let uuid: ObjectUUID
-    init(uuid: ObjectUUID) { self.uuid = uuid }
-    /// Opens the aggregate in a directory, or makes one in an empty or missing directory.
-    package static func open(directory: String, options: AggregateOptions, environment: Environment) throws(StorageError) -> Aggregate { fatalError() }
-    /// Makes a volume; the same msid again with the same properties is no error.
-    package func createVolume(msid: VolumeMSID, sizeBytes: UInt64, isSpaceGuaranteed: Bool, isReplica: Bool) throws(StorageError) -> Volume { fatalError() }
-    /// A volume by identity.
-    package func volume(_ msid: VolumeMSID) -> Volume? { fatalError() }
-    /// All volumes by msid.
-    package var volumes: [Volume] { fatalError() }
-    /// Deletes a volume and all its data; absent is no error.
-    package func deleteVolume(_ msid: VolumeMSID) throws(StorageError) { fatalError() }
-    /// Bytes: capacity, used, available.
-    package func space() -> (capacityBytes: UInt64, usedBytes: UInt64, availableBytes: UInt64) { fatalError() }
-    /// Stops; everything acknowledged is durable.
-    package func close() { fatalError() }
+/// Where the commits of a volume go besides its own disk.
+package protocol CommitMirror: AnyObject, Sendable {
+    /// Takes the records of a commit, in order; must not wait for the network.
+    func deliver(commit: UInt64, records: [UInt8])
+    /// The stream cannot go on.
+    func fail(_ error: StorageError)
+}
+
+extension StorageError {
+    /// The operating system refused.
+    static func io(_ error: FileIOError) -> StorageError {
+        StorageError(
+            error.isNoSpace ? .noSpace : .inputOutput,
+            "\(error)",
+            remedy: error.isNoSpace ? "free space on the file system" : "look at the system's log for the disk's errors"
+        )
+    }
 }

@@ -1,0 +1,89 @@
+import Environment
+import FileIO
+import Identity
+import RocksStore
+import Synchronization
+
+/// What the volumes of one aggregate share.
+final class AggregateContext: Sendable {
+    let directory: String
+    let database: RocksDatabase
+    let environment: Environment
+    let options: AggregateOptions
+    let scheduler = CommitScheduler()
+    /// Bytes in use by all volumes, as of their last transactions.
+    let usedBytes = Atomic<UInt64>(0)
+    /// Bytes that guaranteed volumes have reserved beyond what they use.
+    let guaranteedBytes = Atomic<UInt64>(0)
+    /// Whether the file system under the aggregate is about to be full.
+    let isHostFull = Atomic<Bool>(false)
+
+    init(directory: String, database: RocksDatabase, environment: Environment, options: AggregateOptions) {
+        self.directory = directory
+        self.database = database
+        self.environment = environment
+        self.options = options
+    }
+
+    /// Bytes that stay free on the file system under the aggregate, so that logs and deletions always find room.
+    static let hostReserveBytes: UInt64 = 256 << 20
+
+    func segmentDirectory(_ msid: VolumeMSID) -> String {
+        let digits = String(msid.rawValue, radix: 16)
+        return directory + "/segments/" + String(repeating: "0", count: 16 - digits.count) + digits
+    }
+
+    var availableBytes: UInt64 {
+        let used = usedBytes.load(ordering: .relaxed)
+        return options.capacityBytes > used && !isHostFull.load(ordering: .relaxed) ? options.capacityBytes - used : 0
+    }
+}
+
+/// Threads that make the commits of an aggregate's volumes durable, one volume on one thread at a time.
+final class CommitScheduler: @unchecked Sendable {
+    // Proof of Sendable: `queue` and `isStopped` are touched under `monitor` only.
+    private let monitor = Monitor()
+    private var queue: [Volume] = []
+    private var isStopped = false
+    private var running = 0
+    static let threadCount = 4
+
+    func start() {
+        monitor.locked { running = Self.threadCount }
+        for _ in 0..<Self.threadCount {
+            SystemThread.start(name: "godwit-commit") { [self] in run() }
+        }
+    }
+
+    /// Puts a volume into the queue; the volume sees to it that it is there once at most.
+    func schedule(_ volume: Volume) {
+        monitor.locked {
+            queue.append(volume)
+            monitor.signal()
+        }
+    }
+
+    private func run() {
+        while let volume = next() { volume.commitUntilSettled() }
+        monitor.locked {
+            running -= 1
+            monitor.broadcast()
+        }
+    }
+
+    private func next() -> Volume? {
+        monitor.locked {
+            while queue.isEmpty && !isStopped { monitor.wait() }
+            return queue.isEmpty ? nil : queue.removeFirst()
+        }
+    }
+
+    /// Stops the threads once the queue is empty, and waits for them.
+    func stop() {
+        monitor.locked {
+            isStopped = true
+            monitor.broadcast()
+            while running > 0 { monitor.wait() }
+        }
+    }
+}

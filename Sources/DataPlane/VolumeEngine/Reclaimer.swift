@@ -1,0 +1,197 @@
+import Synchronization
+import Bytes
+import FileIO
+import Identity
+import RocksStore
+import SegmentStore
+
+/// Gives space back and keeps logs short, in the background: one thread for each aggregate.
+extension Volume {
+    /// Deferred writes that start a synchronisation of their segments.
+    private static let deferredOutstandingMax = 2048
+    /// Freed extents that are given back in one go.
+    private static let punchesPerStep = 512
+
+    /// One round of the reclaimer. `isIdle` says that a second has gone by: old unstable data becomes durable and small
+    /// leftovers are taken care of.
+    func reclaim(isIdle: Bool) throws(StorageError) {
+        if isReplica { return try giveSpaceBack(isIdle: isIdle) }
+        if isIdle { commitSoon() }
+        try settleDeferred(isIdle: isIdle)
+        try giveSpaceBack(isIdle: isIdle)
+        try dropOrphans()
+    }
+
+    /// Makes deferred writes durable in their segments and takes them out of the log.
+    private func settleDeferred(isIdle: Bool) throws(StorageError) {
+        let outstanding = locked { () -> [(sequence: UInt64, segment: UInt32)] in
+            guard deferredOutstanding.count >= (isIdle ? 1 : Self.deferredOutstandingMax) else { return [] }
+            defer { deferredOutstanding = [] }
+            return deferredOutstanding
+        }
+        guard !outstanding.isEmpty else { return }
+        do throws(FileIOError) {
+            for segment in Set(outstanding.map(\.segment)).sorted() { try segments.synchronize(segment) }
+        } catch {
+            // A segment that died meanwhile is gone with its blocks.
+            guard error.isNotFound else { throw .io(error) }
+        }
+        let batch = RocksBatch()
+        for write in outstanding { batch.delete(DatabaseKey.local(msid, DatabaseKey.deferredKind, write.sequence)) }
+        try write(batch)
+    }
+
+    /// Punches holes where blocks have died, and deletes segments without living blocks.
+    private func giveSpaceBack(isIdle: Bool) throws(StorageError) {
+        while true {
+            let extents = reclaimQueue.withLock { queue -> [BlockExtent] in
+                guard queue.count >= (isIdle ? 1 : Self.punchesPerStep) else { return [] }
+                let part = Array(queue.prefix(Self.punchesPerStep * 8))
+                queue.removeFirst(part.count)
+                return part
+            }
+            guard !extents.isEmpty else { break }
+            let batch = RocksBatch()
+            do throws(FileIOError) {
+                for extent in Self.joined(extents) { try segments.punch(extent) }
+            } catch { throw .io(error) }
+            for extent in extents {
+                batch.delete(DatabaseKey.local(msid, DatabaseKey.freedKind, extent.start.rawValue))
+            }
+            try write(batch)
+        }
+        try removeDeadSegments()
+    }
+
+    /// Extents that touch one another become one, so that a hole costs one system call.
+    private static func joined(_ extents: [BlockExtent]) -> [BlockExtent] {
+        var joined: [BlockExtent] = []
+        for extent in extents.sorted(by: { $0.start.rawValue < $1.start.rawValue }) {
+            if let last = joined.last, last.start.advanced(by: last.count) == extent.start,
+                last.start.segment == extent.start.segment
+            {
+                joined[joined.count - 1].count += extent.count
+            } else {
+                joined.append(extent)
+            }
+        }
+        return joined
+    }
+
+    private func removeDeadSegments() throws(StorageError) {
+        let dead = locked { () -> [UInt32] in
+            guard core.pending.isEmpty, core.committing.isEmpty else { return [] }
+            let dead = core.liveBlocks.keys.sorted().filter { core.liveBlocks[$0] == 0 && segments.isSealed($0) }
+            for segment in dead { core.liveBlocks[segment] = nil }
+            return dead
+        }
+        guard !dead.isEmpty else { return }
+        let batch = RocksBatch()
+        do throws(FileIOError) {
+            for segment in dead {
+                try segments.remove(segment)
+                batch.delete(DatabaseKey.local(msid, DatabaseKey.segmentKind, segment))
+            }
+        } catch { throw .io(error) }
+        try write(batch)
+    }
+
+    // The deletions need no synchronisation: what a crash brings back is done again.
+    private func write(_ batch: borrowing RocksBatch) throws(StorageError) {
+        do { try context.database.write(batch, isSynced: false) } catch { throw .metadata(error) }
+    }
+
+    /// Gives the chunks of removed large files back.
+    private func dropOrphans() throws(StorageError) {
+        let found = locked { () -> [UInt64] in
+            defer { core.newOrphans = [] }
+            return core.newOrphans
+        }
+        guard !found.isEmpty else { return }
+        for inode in found {
+            flush()
+            do throws(FileError) {
+                let chunks = try storedChunks(of: inode, from: 0)
+                var start = 0
+                while start < chunks.count {
+                    let part = Array(chunks[start..<min(start + 256, chunks.count)])
+                    try dropChunks(inode, part, mustExist: nil)
+                    start += part.count
+                    commitSoon()
+                }
+                try transact(.blocking) { (core) throws(CoreFailure) in
+                    let key = RecordKey(.orphan, inode)
+                    guard let record = core.orphans.find(key) else { throw .missing(key) }
+                    guard record.content != nil else { return }
+                    core.touch(record)
+                    record.content = nil
+                }
+            } catch {
+                // Restored or made a replica meanwhile: the orphans are looked for again when that is over.
+                return
+            }
+        }
+        commitSoon()
+    }
+
+    /// Looks for orphans that a crash or a move left behind.
+    func findOrphans() throws(StorageError) {
+        var found: [UInt64] = []
+        try reader.walk(at: Epoch(rawValue: .max), from: RecordKey(.orphan, 0), through: .orphan) { key, _, _ in
+            found.append(key.first)
+            return true
+        }
+        locked { core.newOrphans += found }
+    }
+}
+
+/// The thread of one aggregate that reclaims.
+final class Reclaimer: @unchecked Sendable {
+    // Proof of Sendable: `isStopped` and `isRunning` are touched under `monitor` only.
+    private let monitor = Monitor()
+    private var isStopped = false
+    private var isRunning = false
+    static let roundMilliseconds = 100
+    static let roundsPerIdle = 10
+
+    /// Starts; `volumes` says which there are.
+    func start(_ context: AggregateContext, volumes: @escaping @Sendable () -> [Volume]) {
+        monitor.locked { isRunning = true }
+        SystemThread.start(name: "godwit-reclaim") { [self] in
+            var round = 0
+            while pause() {
+                round += 1
+                let isIdle = round % Self.roundsPerIdle == 0
+                if isIdle || context.isHostFull.load(ordering: .relaxed) { checkHost(context) }
+                for volume in volumes() {
+                    do throws(StorageError) { try volume.reclaim(isIdle: isIdle) } catch { volume.report(error) }
+                }
+            }
+            monitor.locked {
+                isRunning = false
+                monitor.broadcast()
+            }
+        }
+    }
+
+    private func checkHost(_ context: AggregateContext) {
+        guard let available = try? FileSystem.availableBytes(context.directory) else { return }
+        context.isHostFull.store(available < AggregateContext.hostReserveBytes, ordering: .relaxed)
+    }
+
+    private func pause() -> Bool {
+        monitor.locked {
+            if !isStopped { monitor.wait(milliseconds: Self.roundMilliseconds) }
+            return !isStopped
+        }
+    }
+
+    /// Stops and waits for the round that is under way.
+    func stop() {
+        monitor.locked {
+            isStopped = true
+            monitor.broadcast()
+            while isRunning { monitor.wait() }
+        }
+    }
+}

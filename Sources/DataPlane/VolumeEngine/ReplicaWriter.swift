@@ -1,0 +1,325 @@
+import Bytes
+import FileIO
+import Identity
+import RocksStore
+import SegmentStore
+
+/// Applies replica records to a replica volume: the one `apply` of all three engines.
+///
+/// Used by one thread at a time. Nothing is durable before `checkpoint`, which makes data, records and the position of
+/// the transfer durable at once.
+package final class ReplicaWriter {
+    private let volume: Volume
+    /// Whether nothing of what comes can be in the database already.
+    private let isBaseline: Bool
+    /// What the open batch has written: newer than the database.
+    private var written: [RecordKey: Prior] = [:]
+    private let buffer: UnsafeMutableRawBufferPointer
+    private var bufferStart = BlockLocation.hole
+    private var bufferCount = 0
+    private static let bufferBytes = 1 << 20
+    /// Bytes of data since the last checkpoint.
+    package private(set) var bytesSinceCheckpoint = 0
+
+    /// The newest version of a record before the one that comes.
+    private struct Prior {
+        var epoch: Epoch
+        var isTombstone: Bool
+        var hasOlder: Bool
+        var chunk: ChunkContent?
+    }
+
+    /// Begins to apply to `volume`, which must be a replica.
+    package init(volume: Volume, isBaseline: Bool) throws(StorageError) {
+        guard volume.isReplica else {
+            throw StorageError(
+                .conflict,
+                "volume \(volume.msid) is not a replica",
+                remedy: "replicate only into a destination volume"
+            )
+        }
+        self.volume = volume
+        self.isBaseline = isBaseline
+        buffer = .allocate(byteCount: Self.bufferBytes, alignment: 4096)
+    }
+
+    deinit { buffer.deallocate() }
+
+    /// Applies the records of a frame, in order; returns how many there were.
+    package func apply(_ frame: UnsafeRawBufferPointer) throws(StorageError) -> Int {
+        var reader = ByteReader(frame)
+        var count = 0
+        while reader.remaining > 0 {
+            let record: ReplicaRecordCoding.Incoming
+            do { record = try ReplicaRecordCoding.decode(&reader) } catch { throw Self.malformed("\(error)") }
+            try apply(record)
+            count += 1
+        }
+        bytesSinceCheckpoint += frame.count
+        return count
+    }
+
+    /// Makes everything that was applied durable, together with the position `token`.
+    package func checkpoint(_ token: [UInt8]) throws(StorageError) {
+        try flushBuffer()
+        volume.locked {
+            volume.core.pending.operations.append((DatabaseKey.prefix(volume.msid, DatabaseKey.checkpointKind), token))
+        }
+        volume.flush()
+        written.removeAll(keepingCapacity: true)
+        bytesSinceCheckpoint = 0
+    }
+
+    private static func malformed(_ what: String) -> StorageError {
+        StorageError(.damaged, "a replication record is malformed: \(what)", remedy: "start the transfer again")
+    }
+
+    private func apply(_ record: ReplicaRecordCoding.Incoming) throws(StorageError) {
+        switch record.body {
+        case .snapshot(let snapshot, _): volume.locked { volume.core.adopt(snapshot) }
+        case .properties(let properties): volume.locked { volume.core.adopt(properties) }
+        case .value(let bytes):
+            let prior = try prior(record.key)
+            let hasOlder = supersede(record, prior)
+            put(record.key, record.epoch, [UInt8](bytes))
+            written[record.key] = Prior(epoch: record.epoch, isTombstone: false, hasOlder: hasOlder, chunk: nil)
+        case .chunk(let present, let changed, let checksums, let data):
+            try applyChunk(record, present, changed, checksums, data)
+        case .tombstone, .removed: try applyDeletion(record)
+        }
+    }
+
+    private func applyDeletion(_ record: ReplicaRecordCoding.Incoming) throws(StorageError) {
+        guard let prior = try prior(record.key), prior.epoch <= record.epoch else { return }
+        let isReplaced = prior.epoch == record.epoch || !isRetained(prior.epoch, before: record.epoch)
+        let hasOlder = supersede(record, prior)
+        if isReplaced, let chunk = prior.chunk { volume.locked { volume.core.releaseOwned(chunk) } }
+        if hasOlder {
+            put(record.key, record.epoch, [])
+        } else {
+            delete(record.key, record.epoch)
+        }
+        written[record.key] = Prior(epoch: record.epoch, isTombstone: true, hasOlder: hasOlder, chunk: nil)
+    }
+
+    private func applyChunk(
+        _ record: ReplicaRecordCoding.Incoming,
+        _ present: UInt64,
+        _ changed: UInt64,
+        _ checksums: InlineArray<64, UInt32>,
+        _ data: UnsafeRawBufferPointer
+    ) throws(StorageError) {
+        let prior = try prior(record.key)
+        let isReplaced = prior.map { $0.epoch == record.epoch || !isRetained($0.epoch, before: record.epoch) } ?? true
+        var content = prior?.chunk ?? ChunkContent()
+        if !isReplaced { content.owned = 0 }
+        let start = try store(changed, checksums, data)
+        var next = 0
+        var freed: [BlockExtent] = []
+        for index in 0..<64 {
+            let bit: UInt64 = 1 << UInt64(index)
+            if present & bit != 0 && changed & bit == 0 {
+                guard !content.location(index).isHole, content.checksums[index] == checksums[index] else {
+                    throw StorageError(
+                        .damaged,
+                        "the replica of volume \(volume.msid) is out of step at chunk \(record.key.second) of "
+                            + "inode \(record.key.first)",
+                        remedy: "abort, and start again with a new baseline"
+                    )
+                }
+                continue
+            }
+            if content.owned & bit != 0 { freed.append(BlockExtent(start: content.location(index), count: 1)) }
+            content.owned &= ~bit
+            content.locations[index] = 0
+            content.checksums[index] = 0
+            if changed & bit != 0 {
+                content.locations[index] = start[next].rawValue
+                content.checksums[index] = checksums[index]
+                content.owned |= bit
+                next += 1
+            }
+        }
+        volume.locked {
+            for extent in freed { volume.core.release(extent) }
+            volume.core.adopt(start)
+        }
+        let hasOlder = supersede(record, prior)
+        var writer = ByteWriter(capacity: 512)
+        content.encode(into: &writer)
+        put(record.key, record.epoch, writer.bytes)
+        written[record.key] = Prior(epoch: record.epoch, isTombstone: false, hasOlder: hasOlder, chunk: content)
+    }
+
+    // MARK: Versions
+
+    private func isRetained(_ epoch: Epoch, before successor: Epoch) -> Bool {
+        volume.locked { volume.core.isRetained(epoch, before: successor) }
+    }
+
+    /// Takes a prior version away that no snapshot sees; returns whether older versions remain.
+    private func supersede(_ record: ReplicaRecordCoding.Incoming, _ prior: Prior?) -> Bool {
+        guard let prior, prior.epoch != record.epoch else { return prior?.hasOlder ?? false }
+        if isRetained(prior.epoch, before: record.epoch) { return true }
+        delete(record.key, prior.epoch)
+        return prior.hasOlder
+    }
+
+    private func prior(_ key: RecordKey) throws(StorageError) -> Prior? {
+        if let prior = written[key] { return prior }
+        if isBaseline { return nil }
+        var prior: Prior?
+        var needsDisk = false
+        try volume.reader.version(key, atOrBelow: Epoch(rawValue: .max), cachedOnly: false, needsDisk: &needsDisk) {
+            (epoch, value, hasOlder) throws(ByteFormatError) in
+            prior = Prior(
+                epoch: epoch,
+                isTombstone: value.isEmpty,
+                hasOlder: hasOlder,
+                chunk: key.kind == .chunk && !value.isEmpty ? try ChunkContent.decode(value) : nil
+            )
+        }
+        return prior
+    }
+
+    private func put(_ key: RecordKey, _ epoch: Epoch, _ value: [UInt8]) {
+        volume.locked {
+            volume.core.pending.operations.append((DatabaseKey.version(volume.msid, key, epoch), value))
+            volume.core.pending.operations.append((DatabaseKey.changed(volume.msid, epoch, key), []))
+        }
+    }
+
+    private func delete(_ key: RecordKey, _ epoch: Epoch) {
+        volume.locked {
+            volume.core.pending.operations.append((DatabaseKey.version(volume.msid, key, epoch), nil))
+            volume.core.pending.operations.append((DatabaseKey.changed(volume.msid, epoch, key), nil))
+        }
+    }
+
+    // MARK: Data
+
+    /// Checks the data of changed blocks and puts it into segments; returns their places in order.
+    private func store(
+        _ changed: UInt64,
+        _ checksums: InlineArray<64, UInt32>,
+        _ data: UnsafeRawBufferPointer
+    ) throws(StorageError) -> [BlockLocation] {
+        let blockSize = VolumeLimits.blockSizeBytes
+        let count = changed.nonzeroBitCount
+        guard count > 0 else { return [] }
+        var position = 0
+        for index in 0..<64 where changed >> UInt64(index) & 1 == 1 {
+            let block = UnsafeRawBufferPointer(rebasing: data[position..<position + blockSize])
+            guard Checksum.block(block) == checksums[index] else {
+                throw Self.malformed("a block has another checksum")
+            }
+            position += blockSize
+        }
+        do throws(FileIOError) {
+            var places: [BlockLocation] = []
+            var offset = 0
+            for extent in try volume.segments.allocate(count) {
+                let part = UnsafeRawBufferPointer(rebasing: data[offset..<offset + extent.count * blockSize])
+                try append(part, at: extent.start)
+                for step in 0..<extent.count { places.append(extent.start.advanced(by: step)) }
+                offset += part.count
+                volume.segments.settle(extent)
+            }
+            return places
+        } catch { throw .io(error) }
+    }
+
+    private func append(_ part: UnsafeRawBufferPointer, at start: BlockLocation) throws(FileIOError) {
+        let blockSize = VolumeLimits.blockSizeBytes
+        let isContinued = bufferCount > 0 && bufferStart.advanced(by: bufferCount / blockSize) == start
+        if !isContinued || bufferCount + part.count > Self.bufferBytes {
+            try writeBuffer()
+            bufferStart = start
+        }
+        UnsafeMutableRawBufferPointer(rebasing: buffer[bufferCount..<bufferCount + part.count]).copyMemory(from: part)
+        bufferCount += part.count
+    }
+
+    private func writeBuffer() throws(FileIOError) {
+        guard bufferCount > 0 else { return }
+        try volume.segments.write(UnsafeRawBufferPointer(rebasing: buffer[0..<bufferCount]), to: bufferStart)
+        volume.segments.startWriteback(bufferStart, count: bufferCount / VolumeLimits.blockSizeBytes)
+        bufferCount = 0
+    }
+
+    private func flushBuffer() throws(StorageError) {
+        do { try writeBuffer() } catch { throw .io(error) }
+    }
+}
+
+extension VolumeCore {
+    /// Takes a snapshot of the source over; the same one again is no error.
+    func adopt(_ snapshot: Snapshot) {
+        if snapshots.contains(where: { $0.uuid == snapshot.uuid }) { return }
+        snapshots.append(snapshot)
+        snapshots.sort { $0.epoch < $1.epoch }
+        pending.operations.append(
+            (DatabaseKey.local(msid, DatabaseKey.snapshotKind, snapshot.epoch.rawValue), snapshot.encoded)
+        )
+        properties.epoch = max(properties.epoch, snapshot.epoch.next)
+    }
+
+    /// Takes the counters of the source over.
+    func adopt(_ source: VolumeProperties) {
+        properties.epoch = max(properties.epoch, source.epoch)
+        properties.nextInode = source.nextInode
+        properties.changeCount = source.changeCount
+        properties.usedInodes = source.usedInodes
+        properties.writeVerifier = source.writeVerifier
+        properties.nameSeed = source.nameSeed
+        properties.nameHashBits = source.nameHashBits
+        pending.hasProperties = true
+    }
+
+    /// Counts new blocks as living.
+    fileprivate func adopt(_ places: [BlockLocation]) {
+        for place in places {
+            liveBlocks[place.segment, default: 0] += 1
+            pending.touchedSegments.insert(place.segment)
+            pending.bulkSegments.insert(place.segment)
+        }
+        properties.usedBlocks += UInt64(places.count)
+    }
+}
+
+extension Volume {
+    /// The position that the last `ReplicaWriter.checkpoint` left.
+    package func replicaCheckpoint() throws(StorageError) -> [UInt8]? {
+        var token: [UInt8]?
+        let key = DatabaseKey.prefix(msid, DatabaseKey.checkpointKind)
+        do {
+            _ = try key.withUnsafeBytes { bytes in
+                try context.database.get(bytes, cachedOnly: false) { token = [UInt8]($0) }
+            }
+        } catch { throw .metadata(error as? RocksError ?? RocksError(description: "\(error)")) }
+        return token
+    }
+
+    /// Whether the volume is a replica that only replication writes.
+    package var isReplica: Bool { locked { core.properties.isReplica } }
+
+    /// Makes a replica read-write or a volume a replica, durably; idempotent.
+    package func setReplica(_ isReplica: Bool) throws(StorageError) {
+        try management.locked { () throws(StorageError) in
+            locked {
+                core.properties.isReplica = isReplica
+                core.pending.hasProperties = true
+            }
+            flush()
+            locked { core.forgetRecords() }
+            if !isReplica { try findOrphans() }
+        }
+    }
+
+    /// Brings a replica back to its newest snapshot: what an interrupted transfer or stream left behind goes.
+    package func revertToNewestSnapshot() throws(StorageError) {
+        try management.locked { () throws(StorageError) in
+            if let newest = snapshots().last { try revert(to: newest) }
+        }
+    }
+}

@@ -1,0 +1,351 @@
+import FileIO
+import Bytes
+import Environment
+package import Identity
+import RocksStore
+
+extension Volume {
+    /// The snapshots, oldest first.
+    package func snapshots() -> [Snapshot] { locked { core.snapshots } }
+
+    /// Takes a snapshot, durably: ends the epoch, whatever the volume holds. The same uuid again is no error.
+    package func createSnapshot(name: String, uuid: ObjectUUID) throws(StorageError) -> Snapshot {
+        try createSnapshot(name: name, uuid: uuid, alongside: {})
+    }
+
+    /// The same, with `alongside` run under the lock in the same step.
+    func createSnapshot(
+        name: String,
+        uuid: ObjectUUID,
+        alongside: @escaping () -> Void
+    ) throws(StorageError) -> Snapshot {
+        try management.locked { () throws(StorageError) -> Snapshot in
+            let time = now
+            let outcome = locked { () -> Result<Snapshot, StorageError> in
+                if let existing = core.snapshots.first(where: { $0.uuid == uuid }) {
+                    alongside()
+                    return .success(existing)
+                }
+                return Result { () throws(StorageError) in
+                    let snapshot = try core.endEpoch(name: name, uuid: uuid, time: time)
+                    alongside()
+                    return snapshot
+                }
+            }
+            let snapshot = try outcome.get()
+            flush()
+            return snapshot
+        }
+    }
+
+    /// Deletes a snapshot and gives back what only it could see; absent is no error.
+    package func deleteSnapshot(_ uuid: ObjectUUID) throws(StorageError) {
+        try management.locked { () throws(StorageError) in
+            guard let snapshot = snapshots().first(where: { $0.uuid == uuid }) else { return }
+            try removeSnapshot(snapshot)
+        }
+    }
+
+    /// Restores the active file system to a snapshot. Newer snapshots are deleted; clients are told to try later meanwhile.
+    package func restore(to uuid: ObjectUUID) throws(StorageError) {
+        try management.locked { () throws(StorageError) in
+            guard let snapshot = snapshots().first(where: { $0.uuid == uuid }) else {
+                throw StorageError(
+                    .notFound,
+                    "the volume has no snapshot \(uuid)",
+                    remedy: "list the volume's snapshots"
+                )
+            }
+            try revert(to: snapshot)
+        }
+    }
+
+    /// Brings the volume back to `snapshot`; goes on where a crash interrupted it.
+    func revert(to snapshot: Snapshot) throws(StorageError) {
+        let time = now
+        locked { core.isBusy = true }
+        defer { locked { core.isBusy = false } }
+        locked {
+            core.properties.restoringTo = snapshot.epoch
+            core.pending.hasProperties = true
+        }
+        flush()
+        for newer in snapshots().filter({ $0.epoch > snapshot.epoch }).reversed() { try removeSnapshot(newer) }
+        try dropVersions(after: snapshot.epoch)
+        locked {
+            core.forgetRecords()
+            core.properties.restoringTo = .active
+            core.properties.epoch = core.properties.epoch.next
+            core.pending.hasProperties = true
+        }
+        try recountInodes()
+        flush()
+        _ = time
+    }
+
+    private func recountInodes() throws(StorageError) {
+        var count: UInt64 = 0
+        try reader.walk(at: Epoch(rawValue: .max), from: RecordKey(.inode, 0), through: .inode) { _, _, _ in
+            count += 1
+            return true
+        }
+        locked { core.properties.usedInodes = count }
+    }
+
+    /// Deletes every version above `epoch`, in steps, with the blocks that it owns.
+    private func dropVersions(after epoch: Epoch) throws(StorageError) {
+        while true {
+            var changes: [(Epoch, RecordKey)] = []
+            try reader.walkChanges(after: epoch, through: Epoch(rawValue: .max), resume: nil) { changed, key in
+                changes.append((changed, key))
+                return changes.count < 1024
+            }
+            if changes.isEmpty { return }
+            for (changed, key) in changes {
+                var owned: ChunkContent?
+                if key.kind == .chunk { owned = try version(of: key, exactly: changed) }
+                locked {
+                    if let owned { core.releaseOwned(owned) }
+                    core.pending.operations.append((DatabaseKey.version(msid, key, changed), nil))
+                    core.pending.operations.append((DatabaseKey.changed(msid, changed, key), nil))
+                }
+            }
+            flush()
+        }
+    }
+
+    private func version(of key: RecordKey, exactly epoch: Epoch) throws(StorageError) -> ChunkContent? {
+        var content: ChunkContent?
+        var needsDisk = false
+        try reader.version(key, atOrBelow: epoch, cachedOnly: false, needsDisk: &needsDisk) {
+            (found, value, _) throws(ByteFormatError) in
+            if found == epoch && !value.isEmpty { content = try ChunkContent.decode(value) }
+        }
+        return content
+    }
+
+    // MARK: Deleting
+
+    /// Walks what changed in the snapshot's epochs and frees what only it could see, then forgets the snapshot.
+    ///
+    /// May be interrupted at any point: a version that is gone already is passed over the next time.
+    func removeSnapshot(_ snapshot: Snapshot) throws(StorageError) {
+        flush()
+        let (previous, next) = locked { () -> (Epoch, Epoch) in
+            let index = core.snapshots.firstIndex { $0.uuid == snapshot.uuid }!
+            let previous = index > 0 ? core.snapshots[index - 1].epoch : .active
+            let next = index + 1 < core.snapshots.count ? core.snapshots[index + 1].epoch : Epoch(rawValue: .max)
+            return (previous, next)
+        }
+        var resume: (Epoch, RecordKey)?
+        while true {
+            var changes: [(Epoch, RecordKey)] = []
+            try reader.walkChanges(after: previous, through: snapshot.epoch, resume: resume) { epoch, key in
+                changes.append((epoch, key))
+                return changes.count < 512
+            }
+            guard let last = changes.last else { break }
+            for (epoch, key) in changes {
+                try dropIfUnseen(key, at: epoch, previous: previous, snapshot: snapshot.epoch, next: next)
+            }
+            resume = last
+            commitSoon()
+        }
+        locked {
+            core.snapshots.removeAll { $0.uuid == snapshot.uuid }
+            core.pending.operations.append(
+                (DatabaseKey.local(msid, DatabaseKey.snapshotKind, snapshot.epoch.rawValue), nil)
+            )
+        }
+        flush()
+    }
+
+    /// Frees one version that the snapshot sees, unless the next snapshot or the active file system sees it too.
+    private func dropIfUnseen(
+        _ key: RecordKey,
+        at epoch: Epoch,
+        previous: Epoch,
+        snapshot: Epoch,
+        next: Epoch
+    ) throws(StorageError) {
+        // The active version may be in memory and newer than the database: it is brought into memory to be sure.
+        if next.rawValue == .max { try keepInMemory(key) }
+        let versions = try versions(of: key)
+        let outcome = locked { () -> Result<Void, StorageError> in
+            Result { () throws(StorageError) in
+                let active = next.rawValue == .max ? core.activeVersion(of: key) : nil
+                // A version that is in memory and has never been committed is newer than all in the database.
+                let successorEpoch =
+                    active.flatMap { $0.epoch > snapshot ? $0.epoch : nil }
+                    ?? versions.last { $0.epoch > snapshot && $0.epoch <= next }?.epoch
+                guard let successorEpoch else { return }
+                guard let own = versions.first(where: { $0.epoch == epoch }) else { return }
+                let older = versions.contains { $0.epoch < epoch }
+                core.pending.operations.append((DatabaseKey.version(msid, key, epoch), nil))
+                core.pending.operations.append((DatabaseKey.changed(msid, epoch, key), nil))
+                if key.kind == .chunk, !own.value.isEmpty {
+                    try passOwnership(key, from: own.value, to: successorEpoch, active, versions)
+                }
+                if !older { dropTombstone(key, successorEpoch, active, versions) }
+            }
+        }
+        try outcome.get()
+    }
+
+    /// Blocks that the successor still uses become its own; the others are given back. Under the lock.
+    private func passOwnership(
+        _ key: RecordKey,
+        from value: [UInt8],
+        to successorEpoch: Epoch,
+        _ active: AnyRecord?,
+        _ versions: [StoredVersion]
+    ) throws(StorageError) {
+        var own = try decodeChunk(key, value)
+        if let active, active.epoch == successorEpoch {
+            let record = unsafeDowncast(active, to: Record<ChunkContent>.self)
+            if var content = record.content {
+                content.takeOwnership(from: &own)
+                core.touch(record)
+                record.content = content
+            }
+        } else if let successor = versions.first(where: { $0.epoch == successorEpoch }), !successor.value.isEmpty {
+            var content = try decodeChunk(key, successor.value)
+            content.takeOwnership(from: &own)
+            var writer = ByteWriter(capacity: 512)
+            content.encode(into: &writer)
+            core.pending.operations.append((DatabaseKey.version(msid, key, successorEpoch), writer.bytes))
+        }
+        core.releaseOwned(own)
+    }
+
+    /// A tombstone that hides nothing any more goes as well. Under the lock.
+    private func dropTombstone(_ key: RecordKey, _ epoch: Epoch, _ active: AnyRecord?, _ versions: [StoredVersion]) {
+        if let active, active.epoch == epoch {
+            active.hasOlderVersion = false
+            if active.isAbsent { core.touch(active) }
+        } else if let tombstone = versions.first(where: { $0.epoch == epoch }), tombstone.value.isEmpty {
+            core.pending.operations.append((DatabaseKey.version(msid, key, epoch), nil))
+            core.pending.operations.append((DatabaseKey.changed(msid, epoch, key), nil))
+        }
+    }
+
+    private func decodeChunk(_ key: RecordKey, _ value: [UInt8]) throws(StorageError) -> ChunkContent {
+        let outcome = value.withUnsafeBytes { bytes in
+            Result { () throws(ByteFormatError) in try ChunkContent.decode(bytes) }
+        }
+        do { return try outcome.get() } catch { throw reader.damaged(key, "\(error)") }
+    }
+
+    struct StoredVersion: Sendable {
+        var epoch: Epoch
+        var value: [UInt8]
+    }
+
+    /// Every stored version of a record, newest first.
+    private func versions(of key: RecordKey) throws(StorageError) -> [StoredVersion] {
+        let iterator = context.database.iterator(.prefix)
+        iterator.seek(DatabaseKey.version(msid, key, Epoch(rawValue: .max)))
+        var found: [StoredVersion] = []
+        while iterator.isValid, let version = DatabaseKey.parseVersion(iterator.key), version.key == key {
+            found.append(StoredVersion(epoch: version.epoch, value: [UInt8](iterator.value)))
+            iterator.next()
+        }
+        _ = try reader.check(iterator, false)
+        return found
+    }
+
+    private func keepInMemory(_ key: RecordKey) throws(StorageError) {
+        let evictions = locked { core.evictions }
+        guard locked({ core.activeVersion(of: key) == nil }) else { return }
+        guard let loaded = try reader.load(key, cachedOnly: false) else { return }
+        nonisolated(unsafe) let record = loaded
+        locked { core.insert(record, readAfter: evictions) }
+    }
+}
+
+extension ChunkContent {
+    /// Becomes the owner of each block that both refer to and the other owned.
+    mutating func takeOwnership(from other: inout ChunkContent) {
+        for index in 0..<64 where other.owned >> UInt64(index) & 1 == 1 && locations[index] == other.locations[index] {
+            owned |= 1 << UInt64(index)
+            other.owned &= ~(1 << UInt64(index))
+        }
+    }
+}
+
+extension VolumeCore {
+    /// The record of a key, if it is in memory.
+    func activeVersion(of key: RecordKey) -> AnyRecord? {
+        switch key.kind {
+        case .inode: inodes.find(key)
+        case .entry: entries.find(key)
+        case .link: links.find(key)
+        case .chunk: chunks.find(key)
+        case .orphan: orphans.find(key)
+        }
+    }
+
+    /// Ends the epoch with a snapshot.
+    func endEpoch(name: String, uuid: ObjectUUID, time: Timestamp) throws(StorageError) -> Snapshot {
+        guard !snapshots.contains(where: { $0.name == name }) else {
+            throw StorageError(
+                .exists,
+                "the volume has a snapshot '\(name)' already",
+                remedy: "choose another name or delete that snapshot"
+            )
+        }
+        guard snapshots.count < VolumeLimits.snapshotsMax else {
+            throw StorageError(
+                .conflict,
+                "the volume has \(snapshots.count) snapshots, the most that a volume can have",
+                remedy: "delete snapshots that are no longer needed"
+            )
+        }
+        guard !name.isEmpty, name.utf8.count <= 255, !name.contains("/"), name != ".", name != ".." else {
+            throw StorageError(
+                .conflict,
+                "'\(name)' cannot be the name of a snapshot",
+                remedy: "use 1 to 255 bytes without '/'"
+            )
+        }
+        let snapshot = Snapshot(uuid: uuid, name: name, epoch: properties.epoch, createTime: time)
+        append(snapshot)
+        properties.epoch = properties.epoch.next
+        return snapshot
+    }
+
+    /// Adds a snapshot's record to the pending commit.
+    private func append(_ snapshot: Snapshot) {
+        // What is dirty belongs to the epoch that ends: its versions are frozen when they are next touched, and written
+        // with this commit otherwise.
+        snapshots.append(snapshot)
+        pending.operations.append(
+            (DatabaseKey.local(msid, DatabaseKey.snapshotKind, snapshot.epoch.rawValue), snapshot.encoded)
+        )
+        if pending.isMirrored {
+            pending.snapshots.append(ReplicaRecord(snapshot: snapshot, usedInodes: properties.usedInodes))
+        }
+        pending.hasProperties = true
+    }
+}
+
+extension Snapshot {
+    /// The value of the snapshot's record.
+    var encoded: [UInt8] {
+        var writer = ByteWriter(capacity: 64)
+        writer.append(uuid.high)
+        writer.append(uuid.low)
+        writer.append(createTime.seconds)
+        writer.append(createTime.nanoseconds)
+        writer.append(counted: Array(name.utf8))
+        return writer.bytes
+    }
+
+    init(epoch: Epoch, decoding bytes: UnsafeRawBufferPointer) throws(ByteFormatError) {
+        var reader = ByteReader(bytes)
+        self.epoch = epoch
+        uuid = ObjectUUID(high: try reader.read(), low: try reader.read())
+        createTime = Timestamp(seconds: try reader.read(), nanoseconds: try reader.read())
+        name = String(decoding: try reader.readCounted(limit: 255), as: UTF8.self)
+    }
+}

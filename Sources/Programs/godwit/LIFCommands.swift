@@ -1,0 +1,103 @@
+import ArgumentParser
+import JSON
+
+/// Names a LIF.
+struct LIFSelection: ParsableArguments {
+    @Option(help: "The SVM.") var svm: String
+    @Option(name: [.customLong("lif"), .customLong("name")], help: "The LIF.") var name: String
+
+    /// The path of the LIF.
+    func path(_ options: GlobalOptions) async throws -> String {
+        let record = try await options.client.record(
+            LIFCommand.path,
+            [("svm.name", svm), ("name", name)],
+            "LIF '\(name)' in SVM '\(svm)'"
+        )
+        return "\(LIFCommand.path)/\(record[path: "uuid"]?.plain ?? "")"
+    }
+}
+
+/// `godwit lif …`
+struct LIFCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "lif",
+        abstract: "The addresses at which clients reach an SVM.",
+        subcommands: [Create.self, Show.self, Modify.self, Delete.self]
+    )
+    static let path = "/api/network/ip/interfaces"
+
+    struct Create: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Makes a LIF.")
+        @OptionGroup var options: GlobalOptions
+        @OptionGroup var lif: LIFSelection
+        @Option(help: "Its address, in 127.0.0.0/8.") var address: String
+        @Option(help: "The port of NFS and MOUNT (default: nfs.port of the node's configuration).") var port: Int?
+        @Flag(help: "A LIF of that name that is there already is no error.") var okIfExists = false
+
+        func run() async throws {
+            let body = JSONValue.fields([
+                "name": .string(lif.name), "svm": .fields(["name": .string(lif.svm)]),
+                "ip": .fields(["address": .string(address)]), "godwit": LIFCommand.port(port),
+            ])
+            try await forgiving(okIfExists, "lif_exists") {
+                options.done("LIF '\(lif.name)' made", try await options.client.post(LIFCommand.path, body))
+            }
+        }
+    }
+
+    struct Show: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Shows LIFs.")
+        @OptionGroup var options: GlobalOptions
+        @Option(help: "Only those of this SVM.") var svm: String?
+
+        func run() async throws {
+            let records = try await options.client.records(LIFCommand.path, [("svm.name", svm)])
+            options.show(
+                records,
+                [
+                    Column("SVM", "svm.name"), Column("LIF", "name"), Column("ADDRESS", "ip.address"),
+                    Column("PORT", "godwit.nfs_port"), Column("ENABLED", "enabled"), Column("STATE", "state"),
+                    Column("FAILURE", "godwit.failure"),
+                ]
+            )
+        }
+    }
+
+    struct Modify: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Changes a LIF.")
+        @OptionGroup var options: GlobalOptions
+        @OptionGroup var lif: LIFSelection
+        @Option(help: "Its new name.") var newName: String?
+        @Option(help: "Its address, in 127.0.0.0/8.") var address: String?
+        @Option(help: "The port of NFS and MOUNT.") var port: Int?
+        @Option(help: "true or false.") var enabled: Bool?
+
+        func run() async throws {
+            let body = JSONValue.fields([
+                "name": newName.map { .string($0) },
+                "ip": address.map { .fields(["address": .string($0)]) },
+                "enabled": enabled.map { .bool($0) }, "godwit": LIFCommand.port(port),
+            ])
+            try await options.client.patch(try await lif.path(options), body)
+            options.done("LIF '\(lif.name)' changed")
+        }
+    }
+
+    struct Delete: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Deletes a LIF.")
+        @OptionGroup var options: GlobalOptions
+        @OptionGroup var lif: LIFSelection
+        @Flag(help: "That there is none is no error.") var okIfAbsent = false
+
+        func run() async throws {
+            try await forgiving(okIfAbsent, "not_found") {
+                try await options.client.delete(try await lif.path(options))
+                options.done("LIF '\(lif.name)' deleted")
+            }
+        }
+    }
+
+    private static func port(_ port: Int?) -> JSONValue? {
+        port.map { .fields(["nfs_port": .int(Int64($0))]) }
+    }
+}

@@ -1,0 +1,120 @@
+import ClusterConfiguration
+import Environment
+import Foundation
+import Logging
+import RESTAPI
+import ReplicatedDatabase
+import ReplicatedDatabaseSQLite
+import ServiceLifecycle
+import StorageControl
+import UnixSignals
+
+/// The composition root: makes every part, gives each what it needs, and runs them as one group of services.
+struct Daemon {
+    let settings: DaemonConfiguration
+    let readyFile: String?
+
+    /// Runs until SIGTERM or SIGINT.
+    func run() async throws {
+        let logger = Logger(label: "godwitd")
+        let lock = try DirectoryLock(directory: settings.dataDirectory)
+        try requireFree(settings.management, key: "management")
+        try requireFree(settings.replication, key: "replication")
+        let database = try openDatabase()
+        let environment = Environment.system
+        let store = ConfigurationStore(database)
+        let node = try await StorageController.register(
+            clusterName: settings.clusterName,
+            nodeName: settings.nodeName,
+            management: settings.management,
+            replication: settings.replication,
+            in: store,
+            environment: environment
+        )
+        let controller = StorageController(
+            store: store,
+            node: node,
+            environment: environment,
+            logger: Logger(label: "godwitd.storage"),
+            makeService: makeClientService
+        )
+        do {
+            try await controller.start(aggregates: settings.aggregates)
+            try await serve(controller, environment, logger)
+        } catch {
+            await controller.stop()
+            try? database.close()
+            throw error
+        }
+        try database.close()
+        logger.notice("ended")
+        // The lock must outlive everything that uses the directory.
+        _ = consume lock
+    }
+
+    private func openDatabase() throws -> SQLiteDatabase {
+        do {
+            return try SQLiteDatabase(path: settings.dataDirectory + "/rdb.sqlite")
+        } catch {
+            throw ManagementError(database: error)
+        }
+    }
+
+    private func serve(_ controller: StorageController, _ environment: Environment, _ logger: Logger) async throws {
+        let jobs = JobManager(environment: environment)
+        let groups: [any RouteGroup] = [
+            ClusterRoutes(controller: controller, jobs: jobs), SVMRoutes(controller: controller),
+            VolumeRoutes(controller: controller), SnapshotRoutes(controller: controller),
+            InterfaceRoutes(controller: controller, portDefault: settings.nfsPort),
+            ExportPolicyRoutes(controller: controller), PrivateRoutes(controller: controller, jobs: jobs),
+        ]
+        let application = try RESTServer.makeApplication(
+            groups: groups,
+            endpoint: settings.management,
+            logger: Logger(label: "godwitd.rest"),
+            onRunning: { announce() }
+        )
+        defer { if let readyFile { try? FileManager.default.removeItem(atPath: readyFile) } }
+        // Ended in the reverse order: first no new requests, then no jobs, then the storage.
+        let group = ServiceGroup(
+            configuration: ServiceGroupConfiguration(
+                services: [
+                    .init(service: StorageService(controller: controller)), .init(service: JobService(jobs: jobs)),
+                    .init(service: application),
+                ],
+                gracefulShutdownSignals: [.sigterm, .sigint],
+                logger: logger
+            )
+        )
+        try await group.run()
+    }
+
+    private func announce() {
+        print(
+            "godwitd: ready cluster=\(settings.clusterName) node=\(settings.nodeName) management=\(settings.management) "
+                + "replication=\(settings.replication) aggregates=\(settings.aggregates.count)"
+        )
+        fflush(nil)
+        guard let readyFile else { return }
+        _ = FileManager.default.createFile(atPath: readyFile, contents: Data("\(getpid())\n".utf8))
+    }
+}
+
+/// Keeps the storage open until the daemon ends.
+private struct StorageService: Service {
+    let controller: StorageController
+
+    func run() async throws {
+        try? await gracefulShutdown()
+        await controller.stop()
+    }
+}
+
+/// Runs jobs until the daemon ends.
+private struct JobService: Service {
+    let jobs: JobManager
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown { await jobs.run() }
+    }
+}

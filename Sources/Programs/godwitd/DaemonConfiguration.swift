@@ -1,0 +1,268 @@
+import ClusterConfiguration
+import StorageControl
+import Yams
+
+/// What is wrong in the configuration file, where, and how to mend it.
+struct ConfigurationFileError: Error, Equatable, CustomStringConvertible {
+    /// What is wrong.
+    var message: String
+    /// How to mend it.
+    var remedy: String
+
+    /// Both, in one line.
+    var description: String { "\(message) (\(remedy))" }
+}
+
+/// The configuration of a node, read from a YAML file. `config/godwitd.sample.yaml` explains every key.
+struct DaemonConfiguration: Equatable, Sendable {
+    /// The name of the cluster.
+    var clusterName: String
+    /// The name of this node.
+    var nodeName: String
+    /// Where the replicated database and the lock file live.
+    var dataDirectory: String
+    /// Where REST listens.
+    var management: NetworkEndpoint
+    /// Where replication for other clusters listens.
+    var replication: NetworkEndpoint
+    /// The port of a LIF that is made without one.
+    var nfsPort: Int
+    /// The directories that hold volumes.
+    var aggregates: [AggregateSetting]
+    /// The least severe messages of the log: trace, debug, info, notice, warning, error.
+    var logLevel: String
+    /// Whether hooks for tests (crash points) may be used.
+    var isTesting: Bool
+
+    /// Reads the text of a file.
+    ///
+    /// - Throws: `ConfigurationFileError`, naming key and line.
+    init(yaml: String) throws {
+        let root: Node?
+        do {
+            root = try Yams.compose(yaml: yaml)
+        } catch {
+            throw ConfigurationFileError(message: "the file is not YAML: \(error)", remedy: "correct it at that place")
+        }
+        guard let root else {
+            throw ConfigurationFileError(
+                message: "the file is empty",
+                remedy: "begin with a copy of config/godwitd.sample.yaml"
+            )
+        }
+        var top = try Section(
+            root,
+            path: "",
+            keys: [
+                "cluster", "node", "data_directory", "management", "replication", "nfs", "aggregates", "log", "testing",
+            ]
+        )
+        let cluster = try top.section("cluster", keys: ["name"])
+        let node = try top.section("node", keys: ["name"])
+        let nfs = try top.optionalSection("nfs", keys: ["port"])
+        let log = try top.optionalSection("log", keys: ["level"])
+        clusterName = try cluster.text("name")
+        nodeName = try node.text("name")
+        dataDirectory = try top.absolutePath("data_directory")
+        management = try top.section("management", keys: ["address", "port"]).endpoint()
+        replication = try top.section("replication", keys: ["address", "port"]).endpoint()
+        nfsPort = try nfs?.optionalPort("port") ?? 2049
+        aggregates = try Self.aggregates(&top)
+        isTesting = try top.optionalBool("testing") ?? false
+        logLevel = try log?.choice("level", ["trace", "debug", "info", "notice", "warning", "error"]) ?? "info"
+        guard management != replication else {
+            throw ConfigurationFileError(
+                message: "management and replication both listen on \(management)",
+                remedy: "give one of them another port"
+            )
+        }
+    }
+
+    private static func aggregates(_ top: inout Section) throws -> [AggregateSetting] {
+        var settings: [AggregateSetting] = []
+        for section in try top.list("aggregates", keys: ["name", "directory", "capacity"]) {
+            let setting = AggregateSetting(
+                name: try section.text("name"),
+                directory: try section.absolutePath("directory"),
+                capacityBytes: try section.size("capacity")
+            )
+            for other in settings where other.name == setting.name || other.directory == setting.directory {
+                throw section.failure(
+                    "directory",
+                    "aggregates '\(other.name)' and '\(setting.name)' share a name or a directory",
+                    "give each aggregate a name and a directory of its own"
+                )
+            }
+            settings.append(setting)
+        }
+        guard !settings.isEmpty else {
+            throw ConfigurationFileError(
+                message: "'aggregates' is empty",
+                remedy: "name at least one directory that holds volumes"
+            )
+        }
+        return settings
+    }
+}
+
+/// A mapping of the file whose keys are known.
+private struct Section {
+    private let mapping: Node.Mapping
+    private let path: String
+    private let line: Int
+
+    init(_ node: Node, path: String, keys: [String]) throws {
+        line = node.mark?.line ?? 1
+        self.path = path
+        guard let mapping = node.mapping else {
+            throw ConfigurationFileError(
+                message: "line \(line): '\(path)' must be a mapping of keys to values",
+                remedy: "give it some of the keys: \(keys.joined(separator: ", "))"
+            )
+        }
+        self.mapping = mapping
+        for (key, _) in mapping {
+            let name = key.string ?? ""
+            guard !keys.contains(name) else { continue }
+            let nearest = keys.min { editDistance(name, $0) < editDistance(name, $1) } ?? ""
+            throw ConfigurationFileError(
+                message: "line \(key.mark?.line ?? line): unknown key '\(full(name))'",
+                remedy: "did you mean '\(full(nearest))'? known here: \(keys.joined(separator: ", "))"
+            )
+        }
+    }
+
+    private func full(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
+
+    func failure(_ key: String, _ message: String, _ remedy: String) -> ConfigurationFileError {
+        ConfigurationFileError(message: "line \(mapping[key]?.mark?.line ?? line): \(message)", remedy: remedy)
+    }
+
+    private func required(_ key: String) throws -> Node {
+        guard let node = mapping[key] else {
+            throw failure(key, "the key '\(full(key))' is missing", "add it; config/godwitd.sample.yaml shows how")
+        }
+        return node
+    }
+
+    func text(_ key: String) throws -> String {
+        guard let text = try required(key).string, !text.isEmpty else {
+            throw failure(key, "'\(full(key))' must be text", "give it a value")
+        }
+        return text
+    }
+
+    func absolutePath(_ key: String) throws -> String {
+        let path = try text(key)
+        guard path.hasPrefix("/") else {
+            throw failure(key, "'\(full(key))': '\(path)' is not an absolute path", "give a path that begins with /")
+        }
+        return path
+    }
+
+    func size(_ key: String) throws -> UInt64 {
+        let text = try text(key)
+        guard let bytes = parseSize(text), bytes >= 64 << 20 else {
+            throw failure(
+                key,
+                "'\(full(key))': '\(text)' is not a size of at least 64M",
+                "give a size such as 10G or 500M"
+            )
+        }
+        return bytes
+    }
+
+    func optionalPort(_ key: String) throws -> Int? {
+        guard mapping[key] != nil else { return nil }
+        return try port(key)
+    }
+
+    private func port(_ key: String) throws -> Int {
+        guard let port = try required(key).int, (1...65_535).contains(port) else {
+            throw failure(key, "'\(full(key))' must be a TCP port", "give a number from 1 to 65535")
+        }
+        return port
+    }
+
+    func endpoint() throws -> NetworkEndpoint {
+        let text = try text("address")
+        guard let address = IPv4Address(text) else {
+            throw failure(
+                "address",
+                "'\(full("address"))': '\(text)' is not an IPv4 address",
+                "give one such as 127.0.0.1"
+            )
+        }
+        guard address.isLoopback else {
+            throw failure(
+                "address",
+                "'\(full("address"))': \(text) is not in 127.0.0.0/8, and this version has no authentication",
+                "give an address such as 127.0.0.1"
+            )
+        }
+        return NetworkEndpoint(address: text, port: try port("port"))
+    }
+
+    func optionalBool(_ key: String) throws -> Bool? {
+        guard let node = mapping[key] else { return nil }
+        guard let value = node.bool else {
+            throw failure(key, "'\(full(key))' must be true or false", "give one of them")
+        }
+        return value
+    }
+
+    func choice(_ key: String, _ choices: [String]) throws -> String? {
+        guard let node = mapping[key] else { return nil }
+        guard let value = node.string, choices.contains(value) else {
+            throw failure(
+                key,
+                "'\(full(key))' cannot be '\(node.string ?? "")'",
+                "give one of \(choices.joined(separator: ", "))"
+            )
+        }
+        return value
+    }
+
+    func section(_ key: String, keys: [String]) throws -> Section {
+        try Section(try required(key), path: full(key), keys: keys)
+    }
+
+    func optionalSection(_ key: String, keys: [String]) throws -> Section? {
+        guard mapping[key] != nil else { return nil }
+        return try section(key, keys: keys)
+    }
+
+    func list(_ key: String, keys: [String]) throws -> [Section] {
+        guard let sequence = try required(key).sequence else {
+            throw failure(key, "'\(full(key))' must be a list", "begin each element with '- '")
+        }
+        return try sequence.enumerated().map { try Section($1, path: "\(full(key))[\($0)]", keys: keys) }
+    }
+}
+
+/// Bytes of a size such as `10G`, `500M` or `4096`; the units are powers of 1024. Nil when it is none.
+func parseSize(_ text: String) -> UInt64? {
+    let units: [Character: UInt64] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50]
+    guard let last = text.last else { return nil }
+    let unit = units[Character(last.uppercased())]
+    let digits = unit == nil ? text[...] : text.dropLast()
+    guard digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let count = UInt64(digits) else { return nil }
+    let (bytes, isOverflow) = count.multipliedReportingOverflow(by: unit ?? 1)
+    return isOverflow ? nil : bytes
+}
+
+/// How many insertions, deletions and replacements lead from one word to the other (Levenshtein).
+func editDistance(_ left: String, _ right: String) -> Int {
+    let target = Array(right.utf8)
+    var row = Array(0...target.count)
+    for (index, byte) in left.utf8.enumerated() {
+        var diagonal = row[0]
+        row[0] = index + 1
+        for column in target.indices {
+            let next = min(row[column] + 1, row[column + 1] + 1, diagonal + (target[column] == byte ? 0 : 1))
+            diagonal = row[column + 1]
+            row[column + 1] = next
+        }
+    }
+    return row[target.count]
+}
