@@ -184,7 +184,6 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
         for (number, deed) in deeds.enumerated() {
             let simulation = Simulation(failingDeed: number)
             let record = try await simulation.run()
-            if record.state == .cleanupFailed { continue }
             simulation.check(record, "deed \(number) '\(deed)' failed")
         }
     }
@@ -198,7 +197,7 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
         let outcome = await withTaskGroup(of: Bool.self) { group in
             group.addTask { (try? await simulation.run()) != nil }
             group.addTask {
-                while simulation.world.deeds.withLock({ $0.filter { $0 == "source-reopen" }.count }) < 3 {
+                while simulation.world.deeds.withLock({ $0.filter { $0 == "source-reopen" }.count }) < 3 && !Task.isCancelled {
                     await Task.yield()
                 }
                 return false

@@ -106,12 +106,22 @@ package actor MigrateSource: SourceCluster {
     private func expire(_ deadline: CommitDeadline) async throws {
         while true {
             do {
-                guard let stored = try await records.get(deadline.operation), stored.record.state == .commit,
+                guard let stored = try await records.get(deadline.operation),
                     stored.record.attempt == deadline.attempt
                 else { return }
-                log.warning("the hold budget of operation \(deadline.operation) is over: the source serves again")
+                switch stored.record.state {
+                case .locked:
+                    // The timer was faster than the write that arms the commit: wait for it.
+                    try await waiting.milliseconds(20)
+                    continue
+                case .commit, .recovered: break
+                case .prepared, .ponr, .released, .cleaned: return
+                }
                 let record = try await give(up: deadline.operation, deadline.attempt, "the hold budget was over")
-                if record.state == .recovered { try await storage.reopenGate(of: record.svm) }
+                if record.state == .recovered {
+                    try await storage.reopenGate(of: record.svm)
+                    log.warning("the hold budget of operation \(deadline.operation) was over: the source serves again")
+                }
                 return
             } catch let error as CancellationError {
                 throw error

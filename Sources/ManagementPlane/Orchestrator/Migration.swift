@@ -29,6 +29,8 @@ package final class Migration: Sendable {
         var synchronizedAttempt: UInt64?
         /// The cutover whose protocol state was imported.
         var importedAttempt: UInt64?
+        /// The integrity check found a difference.
+        var isDifferent = false
         /// Cutovers in a row that were undone.
         var cutoverFailures = 0
     }

@@ -39,6 +39,12 @@ enum SourceCleanupPhase {
             }
         case .failed(let step, let reason), .undone(let step, let reason), .stuck(let step, let reason):
             migration.log.error("the source cleanup failed at step '\(step)': \(reason)")
+            guard migration.remember({ $0.isDifferent }) else {
+                try await migration.update { $0.say(MigrateCode.wrongState, "step '\(step)' is tried again: \(reason)") }
+                try await migration.waiting.milliseconds(1_000)
+                return true
+            }
+            migration.remember { $0.isDifferent = false }
             try await migration.update {
                 $0.lastFailedState = $0.state
                 try $0.move(to: .cleanupFailed)
@@ -61,6 +67,7 @@ enum SourceCleanupPhase {
             guard case .contentHash(let there) = reply.answer else { throw Migration.strangeAnswer("contentHash") }
             let local = try await here
             guard local == there else {
+                migration.remember { $0.isDifferent = true }
                 throw MigrateError(
                     .refused, code: MigrateCode.integrity,
                     "the final snapshot of volume '\(volume.name)' differs: \(there) on the source, \(local) here",

@@ -10,7 +10,6 @@ enum TakeoverPhase {
         SagaStep("record-ponr", perform: { try await $0.update { $0.isPastPointOfNoReturn = true } }),
         SagaStep("takeover-volumes", perform: { try await openVolumes($0) }),
         SagaStep("takeover-service", perform: { try await serve($0) }),
-        SagaStep("record-serving", perform: { try await $0.storage.recordServing($0.record.svm, for: $0.operation) }),
     ]
 
     /// Runs the phase.
@@ -48,6 +47,8 @@ enum TakeoverPhase {
             migration.log.warning("the source has not confirmed that its interfaces are closed: \(error)")
         }
         try await migration.storage.openGate(of: record.svm)
+        // In the same step: until it is recorded, a daemon that was started again must do all of this again.
+        try await migration.storage.recordServing(record.svm, for: migration.operation)
     }
 
     private static func fetchProtocolState(_ migration: Migration, _ record: DestinationRecord) async throws {
