@@ -103,31 +103,33 @@ let package = Package(
             ]),
 
         // 5 ManagementPlane
-        room("ManagementPlane", "MigrateOperation", ["Saga", "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity"]),
+        room(
+            "ManagementPlane", "MigrateOperation",
+            ["Saga", "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity"]),
         room(
             "ManagementPlane", "MigrateSource",
             [
-                "MigrateOperation", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity",
-                "VolumeEngine", logging,
+                "MigrateOperation", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Replication",
+                "Environment", "Identity", "VolumeEngine", "PeerTransport", logging,
             ]),
         room(
             "ManagementPlane", "Orchestrator",
             [
                 "MigrateOperation", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity",
-                "VolumeEngine", "Replication", logging,
+                "VolumeEngine", "Replication", "PeerTransport", logging,
             ]),
 
         // 6 Interfaces
         room(
             "Interfaces", "ClusterService",
             [
-                "MigrateOperation", "MigrateSource", "Orchestrator", "StorageControl", "ClusterConfiguration", "Environment", "Identity",
-                hummingbird, asyncHTTPClient, logging, nioCore,
+                "MigrateOperation", "MigrateSource", "Orchestrator", "Saga", "StorageControl", "ClusterConfiguration",
+                "Environment", "Identity", hummingbird, asyncHTTPClient, logging, nioCore,
             ]),
         room(
             "Interfaces", "RESTAPI",
             [
-                "MigrateOperation", "Orchestrator", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Environment",
+                "MigrateOperation", "Orchestrator", "Replication", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Environment",
                 "Identity", "JSON", "VolumeEngine", hummingbird, logging, nioCore,
             ]),
 
@@ -170,7 +172,10 @@ let package = Package(
             ]),
         tests(
             "MigrateTests",
-            ["TestKit", "Saga", "MigrateOperation", "MigrateSource", "Orchestrator", "ReplicatedDatabase", "Environment", "Identity"]),
+            [
+                "TestKit", "Saga", "MigrateOperation", "MigrateSource", "Orchestrator", "ClusterService",
+                "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity", logging,
+            ]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -6,7 +6,9 @@ struct SVMCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "svm",
         abstract: "Storage virtual machines.",
-        subcommands: [Create.self, Show.self, Modify.self, Delete.self, Start.self, Stop.self]
+        subcommands: [
+            Create.self, Show.self, Modify.self, Delete.self, Start.self, Stop.self, MigrateCommand.self,
+        ]
     )
     static let path = "/api/svm/svms"
 

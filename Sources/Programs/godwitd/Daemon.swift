@@ -38,9 +38,15 @@ struct Daemon {
             logger: Logger(label: "godwitd.storage"),
             makeService: makeClientService
         )
+        let migrate = try MigrateParts(
+            database: database,
+            controller: controller,
+            settings: settings,
+            environment: environment
+        )
         do {
-            try await controller.start(aggregates: settings.aggregates)
-            try await serve(controller, environment, logger)
+            try await migrate.start(controller, settings.aggregates)
+            try await serve(controller, migrate, environment, logger)
         } catch {
             await controller.stop()
             try? database.close()
@@ -60,14 +66,19 @@ struct Daemon {
         }
     }
 
-    private func serve(_ controller: StorageController, _ environment: Environment, _ logger: Logger) async throws {
+    private func serve(
+        _ controller: StorageController,
+        _ migrate: MigrateParts,
+        _ environment: Environment,
+        _ logger: Logger
+    ) async throws {
         let jobs = JobManager(environment: environment)
         let groups: [any RouteGroup] = [
             ClusterRoutes(controller: controller, jobs: jobs), SVMRoutes(controller: controller),
             VolumeRoutes(controller: controller), SnapshotRoutes(controller: controller),
             InterfaceRoutes(controller: controller, portDefault: settings.nfsPort),
             ExportPolicyRoutes(controller: controller), PrivateRoutes(controller: controller, jobs: jobs),
-        ]
+        ] + migrate.routes(controller, jobs)
         let application = try RESTServer.makeApplication(
             groups: groups,
             endpoint: settings.management,
@@ -80,8 +91,7 @@ struct Daemon {
             configuration: ServiceGroupConfiguration(
                 services: [
                     .init(service: StorageService(controller: controller)), .init(service: JobService(jobs: jobs)),
-                    .init(service: application),
-                ],
+                ] + migrate.services.map { .init(service: $0) } + [.init(service: application)],
                 gracefulShutdownSignals: [.sigterm, .sigint],
                 logger: logger
             )

@@ -1,0 +1,35 @@
+import Glibc
+package import MigrateOperation
+import Saga
+
+/// Ends the process at a step of a migrate, for tests that prove the recovery from it.
+package enum CrashTesting {
+    /// The environment variable: `<step>:before` or `<step>:after`.
+    package static let variable = "GODWIT_CRASH_AT"
+
+    /// The crash points of a setting.
+    ///
+    /// - Parameters:
+    ///   - setting: The value of the variable; nil when it is not set.
+    ///   - isAllowed: Whether the configuration file says `testing: true`.
+    /// - Throws: `MigrateError` `.invalid` when the setting is not allowed or malformed.
+    package static func crashPoints(setting: String?, isAllowed: Bool) throws(MigrateError) -> CrashPoints {
+        guard let setting, !setting.isEmpty else { return .none }
+        guard isAllowed else {
+            throw MigrateError(
+                .invalid, "\(variable) is set, but this is not a test cluster",
+                remedy: "unset it, or say 'testing: true' in the configuration file of a cluster that may be killed")
+        }
+        let parts = setting.split(separator: ":", omittingEmptySubsequences: false)
+        guard parts.count == 2, !parts[0].isEmpty, let moment = SagaMoment(rawValue: String(parts[1])) else {
+            throw MigrateError(
+                .invalid, "\(variable) is '\(setting)'", remedy: "write <step>:before or <step>:after")
+        }
+        let step = String(parts[0])
+        return CrashPoints { name, reached in
+            guard name == step, reached == moment else { return }
+            // Nothing may run after this, no flush, no close: that is what is being tested.
+            kill(getpid(), SIGKILL)
+        }
+    }
+}

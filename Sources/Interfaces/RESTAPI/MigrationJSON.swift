@@ -1,0 +1,115 @@
+import ClusterConfiguration
+import Identity
+import JSON
+import MigrateOperation
+import Orchestrator
+import Replication
+import Saga
+
+/// Migrate operations in the words of REST; what the reference interface has no field for is under `godwit`.
+enum MigrationJSON {
+    /// One operation.
+    static func operation(_ view: MigrationView, nodeName: String) -> JSONValue {
+        let record = view.record
+        let messages = record.messages.map { message in
+            JSONValue.fields(["code": .string(message.code), "message": .string(message.message)])
+        }
+        return .fields([
+            "uuid": .text(record.operation),
+            "source": .fields([
+                "svm": .reference(record.svm.name, record.svm.uuid),
+                "cluster": .reference(record.svm.clusterName, record.svm.clusterUUID),
+            ]),
+            "destination": .fields(["ipspace": .fields(["name": .string("Default")])]),
+            "auto_cutover": .bool(record.options.isAutoCutover),
+            "auto_source_cleanup": .bool(record.options.isAutoSourceCleanup),
+            "throttle": .count(record.options.throttleBytesPerSecond / 1_024),
+            "state": .string(record.state.rawValue),
+            "last_failed_state": record.lastFailedState.map { .string($0.rawValue) },
+            "current_operation": .string(name(of: record.currentAction)),
+            "last_operation": .string(name(of: record.lastAction)),
+            "point_of_no_return": .bool(record.isPastPointOfNoReturn),
+            "restart_count": .count(record.restartCount),
+            "messages": .array(messages),
+            "time_metrics": times(record.times),
+            "godwit": godwit(view, nodeName),
+            "_links": .selfLink("/api/svm/migrations/\(record.operation)"),
+        ])
+    }
+
+    private static func name(of action: MigrationAction) -> String { action.rawValue }
+
+    private static func times(_ times: MigrationTimes) -> JSONValue {
+        .fields([
+            "start_time": times.start.map { .time(nanoseconds: $0) },
+            "end_time": times.end.map { .time(nanoseconds: $0) },
+            "cutover_trigger_time": times.cutoverTrigger.map { .time(nanoseconds: $0) },
+            "cutover_start_time": times.cutoverStart.map { .time(nanoseconds: $0) },
+            "cutover_complete_time": times.cutoverComplete.map { .time(nanoseconds: $0) },
+        ])
+    }
+
+    private static func godwit(_ view: MigrationView, _ nodeName: String) -> JSONValue {
+        let record = view.record
+        let stages = record.window.map { stage in
+            JSONValue.fields([
+                "name": .string(stage.name), "milliseconds": .double(Double(stage.durationMicroseconds) / 1_000),
+            ])
+        }
+        let total = record.window.reduce(0) { $0 + $1.durationMicroseconds }
+        let volumes = zip(record.svm.volumes, view.mirrors).map { progress($0, $1, record) }
+        let running = record.log.events.last
+        return .fields([
+            "phase": .string(record.phase.rawValue),
+            "step": running.map { .string($0.step) },
+            "owning_node": .string(nodeName),
+            "cutover_attempt": .count(record.attempt),
+            "transfers": .count(record.transferNumber),
+            "window": .array(stages),
+            "window_ms": stages.isEmpty ? nil : .double(Double(total) / 1_000),
+            "volumes_verified": .count(record.verifiedHashes.count),
+            "volumes": .array(volumes),
+        ])
+    }
+
+    private static func progress(
+        _ volume: VolumeDescription, _ mirror: VolumeMirrorStatus, _ record: DestinationRecord
+    ) -> JSONValue {
+        let done = record.progress[volume.msid.description] ?? VolumeProgress()
+        let running = mirror.state == .transferring
+        let bytes = done.bytesTransferred + (running ? mirror.transfer.bytes : 0)
+        let milliseconds = done.durationMilliseconds + (running ? mirror.transfer.durationNanoseconds / 1_000_000 : 0)
+        return .fields([
+            "name": .string(volume.name), "uuid": .text(volume.uuid),
+            "transfer_state": .string(mirror.state.rawValue),
+            "transfers": .count(done.transfersCompleted),
+            "bytes_transferred": .count(bytes),
+            "transfer_milliseconds": .count(milliseconds),
+            "current_bytes": .count(mirror.transfer.bytes),
+            "current_bytes_expected": .count(mirror.transfer.bytesExpected),
+            "last_transfer_milliseconds": done.lastDurationsMilliseconds.last.map { .count($0) },
+            "size_used": .count(volume.usedBytes),
+        ])
+    }
+
+    /// The volumes of an operation.
+    static func volumes(_ view: MigrationView, node: NodeRecord) -> [JSONValue] {
+        let record = view.record
+        return zip(record.svm.volumes, view.mirrors).map { volume, mirror in
+            let errors = mirror.failure.map { failure in
+                [JSONValue.fields(["code": .string(MigrateCode.startFailed), "message": .string(failure)])]
+            }
+            let path = "/api/svm/migrations/\(record.operation)/volumes/\(volume.uuid)"
+            return .fields([
+                "volume": .reference(volume.name, volume.uuid),
+                "svm": .reference(record.svm.name, record.svm.uuid),
+                "node": .reference(node.name, node.uuid),
+                "transfer_state": .string(mirror.state.rawValue),
+                "healthy": .bool(mirror.failure == nil),
+                "errors": .array(errors ?? []),
+                "godwit": progress(volume, mirror, record),
+                "_links": .selfLink(path),
+            ])
+        }
+    }
+}

@@ -1,0 +1,201 @@
+package import ClusterConfiguration
+import Environment
+package import Hummingbird
+import Identity
+import JSON
+package import MigrateOperation
+package import Orchestrator
+package import StorageControl
+
+/// `/api/svm/migrations` and its volumes.
+package struct MigrationRoutes: RouteGroup {
+    private let orchestrator: Orchestrator
+    private let controller: StorageController
+    private let jobs: JobManager
+    private static let keys = ["uuid"]
+    private static let path = "/api/svm/migrations"
+
+    /// Routes over an orchestrator.
+    package init(orchestrator: Orchestrator, controller: StorageController, jobs: JobManager) {
+        self.orchestrator = orchestrator
+        self.controller = controller
+        self.jobs = jobs
+    }
+
+    /// Adds the routes.
+    package func register(on router: Router<BasicRequestContext>) {
+        registerReading(on: router)
+        router.rest(.post, Self.path) { call in try await refusable { try await start(call) } }
+        router.rest(.patch, Self.path + "/{uuid}") { call in try await refusable { try await act(call) } }
+        router.rest(.delete, Self.path + "/{uuid}") { call in
+            _ = try await view(try call.uuid())
+            throw Self.notInThisVersion("abort")
+        }
+    }
+
+    private func registerReading(on router: Router<BasicRequestContext>) {
+        router.rest(.get, Self.path) { call in
+            let node = controller.node.name
+            let records = try await orchestrator.list().map { MigrationJSON.operation($0, nodeName: node) }
+            return try RESTCollection.answer(call, records, keys: Self.keys)
+        }
+        router.rest(.get, Self.path + "/{uuid}") { call in
+            let found = try await view(try call.uuid())
+            return RESTCollection.answer(
+                call, record: MigrationJSON.operation(found, nodeName: controller.node.name), keys: Self.keys)
+        }
+        router.rest(.get, Self.path + "/{uuid}/volumes") { call in
+            let records = MigrationJSON.volumes(try await view(try call.uuid()), node: controller.node)
+            return try RESTCollection.answer(call, records, keys: ["volume.uuid", "volume.name"])
+        }
+        router.rest(.get, Self.path + "/{uuid}/volumes/{volume}") { call in
+            let volume = try call.uuid("volume")
+            let records = MigrationJSON.volumes(try await view(try call.uuid()), node: controller.node)
+            guard let record = records.first(where: { $0[path: "volume.uuid"]?.plain == volume.description }) else {
+                throw ManagementError.notFound("volume of the migrate operation", volume.description)
+            }
+            return RESTCollection.answer(call, record: record, keys: ["volume.uuid", "volume.name"])
+        }
+    }
+
+    private func view(_ operation: ObjectUUID) async throws -> MigrationView {
+        guard let view = try await orchestrator.get(operation) else {
+            throw ManagementError(
+                .notFound, MigrateCode.unknownOperation, "there is no migrate operation \(operation)",
+                remedy: "list the operations with GET \(Self.path)", target: "uuid")
+        }
+        return view
+    }
+
+    // MARK: - Start
+
+    private func start(_ call: RESTCall) async throws -> RESTAnswer {
+        try call.requireFields(among: [
+            "source.svm.name", "source.svm.uuid", "source.cluster.name", "source.cluster.uuid", "auto_cutover",
+            "auto_source_cleanup", "check_only", "throttle", "destination.ipspace.name",
+            "destination.volume_placement.aggregates", "godwit.hold_budget_ms", "godwit.ready_transfers",
+            "godwit.ready_transfer_ms",
+        ])
+        let request = MigrationRequest(
+            svmName: try call.required(try call.string("source.svm.name"), "source.svm.name"),
+            peerName: try call.required(
+                try call.string("source.cluster.name") ?? call.string("source.cluster.uuid"), "source.cluster.name"),
+            options: try await options(call))
+        let isCheckOnly = try call.bool("check_only") ?? call.isTrue("check_only") ?? false
+        if isCheckOnly {
+            let found = try await orchestrator.precheck(request, operation: ObjectUUID.random(controller.environment))
+            guard found.findings.isEmpty else { throw PrecheckFailure(findings: found.findings) }
+            return .accepted(job: jobs.start("POST \(Self.path)") { _ in "the pre-checks found nothing" })
+        }
+        let operation = try await orchestrator.start(request)
+        let location = "\(Self.path)/\(operation)"
+        return .accepted(job: jobs.start("POST \(location)") { _ in "the operation is started" }, location: location)
+    }
+
+    private func options(_ call: RESTCall) async throws -> MigrationOptions {
+        var options = MigrationOptions()
+        options.isAutoCutover = try call.bool("auto_cutover") ?? call.isTrue("auto_cutover") ?? true
+        options.isAutoSourceCleanup =
+            try call.bool("auto_source_cleanup") ?? call.isTrue("auto_source_cleanup") ?? true
+        // The unit of this field is KB/s; 1 to 4 count as 4.
+        if let throttle = try call.bytes("throttle"), throttle > 0 {
+            options.throttleBytesPerSecond = max(throttle, 4) * 1_024
+        }
+        if let budget = try call.bytes("godwit.hold_budget_ms") {
+            guard (100...60_000).contains(budget) else {
+                throw Self.invalid("\(budget)", "godwit.hold_budget_ms", "give 100 to 60000 milliseconds")
+            }
+            options.holdBudgetMilliseconds = budget
+        }
+        if let count = try call.bytes("godwit.ready_transfers") {
+            guard (1...100).contains(count) else {
+                throw Self.invalid("\(count)", "godwit.ready_transfers", "give 1 to 100 transfers")
+            }
+            options.readyTransferCount = Int(count)
+        }
+        if let limit = try call.bytes("godwit.ready_transfer_ms") { options.readyTransferMilliseconds = max(1, limit) }
+        let snapshot = try await controller.store.snapshot()
+        for element in call.body.values(at: "destination.volume_placement.aggregates") {
+            let wanted = element[path: "uuid"]?.plain ?? element[path: "name"]?.plain ?? ""
+            guard let found = snapshot.aggregates.first(where: { $0.name == wanted || $0.uuid.description == wanted })
+            else {
+                throw ManagementError.notFound(
+                    "aggregate", wanted, target: "destination.volume_placement.aggregates")
+            }
+            options.aggregates.append(found.uuid)
+        }
+        return options
+    }
+
+    private static func invalid(_ value: String, _ field: String, _ remedy: String) -> ManagementError {
+        ManagementError(.invalid, "262197", "'\(value)' is not a value for '\(field)'", remedy: remedy, target: field)
+    }
+
+    // MARK: - Actions
+
+    private func act(_ call: RESTCall) async throws -> RESTAnswer {
+        let operation = try call.uuid()
+        _ = try await view(operation)
+        let action = try call.required(call.query("action") ?? call.string("action"), "action")
+        switch action {
+        case "cutover": try await orchestrator.cutover(operation)
+        case "source_cleanup": try await orchestrator.sourceCleanup(operation)
+        case "pause", "resume": throw Self.notInThisVersion(action)
+        default:
+            throw Self.invalid(action, "action", "give cutover or source_cleanup")
+        }
+        return .accepted(job: jobs.start("PATCH \(Self.path)/\(operation)") { _ in "\(action) is accepted" })
+    }
+
+    private static func notInThisVersion(_ action: String) -> ManagementError {
+        ManagementError(
+            .unsupported, MigrateCode.notInThisVersion, "\(action) of a migrate operation is not in this version",
+            remedy: "let the operation go on; before the cutover the source serves as ever", target: "action")
+    }
+
+    /// Gives the errors of the migrate operation the form of the management interface.
+    private func refusable(_ body: () async throws -> RESTAnswer) async throws -> RESTAnswer {
+        do {
+            return try await body()
+        } catch let failure as PrecheckFailure {
+            return Self.answer(failure)
+        } catch let error as MigrateError {
+            throw ManagementError(migrate: error)
+        }
+    }
+
+    /// All findings at once: the first one's code, and every one in `arguments`.
+    private static func answer(_ failure: PrecheckFailure) -> RESTAnswer {
+        let findings = failure.findings.map { finding in
+            JSONValue.fields([
+                "code": .string(finding.code), "message": .string(finding.message), "remedy": .string(finding.remedy),
+            ])
+        }
+        let code = failure.findings.first?.code ?? MigrateCode.startFailed
+        let remedies = failure.findings.map(\.remedy).joined(separator: "; ")
+        return RESTAnswer(
+            .badRequest,
+            .fields([
+                "error": .fields([
+                    "code": .string(code), "message": .string(failure.findings.map(\.message).joined(separator: "; ")),
+                    "name": .string("precheck_failed"), "remedy": .string(remedies), "arguments": .array(findings),
+                ])
+            ]))
+    }
+}
+
+extension ManagementError {
+    /// The management error of an error of the migrate operation.
+    package init(migrate error: MigrateError) {
+        let kind: Kind =
+            switch error.kind {
+            case .notFound: .notFound
+            case .invalid, .wrongVersion: .invalid
+            case .refused, .fenced, .pastPointOfNoReturn, .commitRecovered: .conflict
+            case .unreachable, .notAuthenticated: .unavailable
+            case .notInThisVersion: .unsupported
+            case .failed: .failed
+            }
+        self.init(kind, error.code, error.message, remedy: error.remedy)
+    }
+}

@@ -1,0 +1,135 @@
+package import ClusterConfiguration
+package import Identity
+
+/// One volume of the SVM that moves.
+package struct VolumeDescription: Codable, Equatable, Sendable {
+    /// Identity of the configuration object, the same on both sides.
+    package var uuid: ObjectUUID
+    /// Name.
+    package var name: String
+    /// Identity in the data plane, the same on both sides [124].
+    package var msid: VolumeMSID
+    /// Size limit.
+    package var sizeBytes: UInt64
+    /// Whether all of it is reserved.
+    package var isSpaceGuaranteed: Bool
+    /// Bytes in use at the time of the description.
+    package var usedBytes: UInt64
+    /// Aggregate chosen on the destination; empty until placed.
+    package var destinationAggregate: ObjectUUID?
+
+    /// Makes a description.
+    package init(
+        uuid: ObjectUUID, name: String, msid: VolumeMSID, sizeBytes: UInt64, isSpaceGuaranteed: Bool, usedBytes: UInt64,
+        destinationAggregate: ObjectUUID? = nil
+    ) {
+        self.uuid = uuid
+        self.name = name
+        self.msid = msid
+        self.sizeBytes = sizeBytes
+        self.isSpaceGuaranteed = isSpaceGuaranteed
+        self.usedBytes = usedBytes
+        self.destinationAggregate = destinationAggregate
+    }
+}
+
+/// One client address of the SVM that moves.
+package struct InterfaceDescription: Codable, Equatable, Sendable {
+    /// Name.
+    package var name: String
+    /// Address, in text.
+    package var address: String
+    /// TCP port.
+    package var port: Int
+
+    /// Makes a description.
+    package init(name: String, address: String, port: Int) {
+        self.name = name
+        self.address = address
+        self.port = port
+    }
+}
+
+/// The configuration objects of an SVM as the source's database holds them; the orchestrator carries them unread.
+package struct SVMConfiguration: Codable, Equatable, Sendable {
+    /// The SVM.
+    package var svm: SVMRecord
+    /// Its export policies, by number.
+    package var exportPolicies: [ExportPolicyRecord]
+    /// Its volumes, by name.
+    package var volumes: [VolumeRecord]
+    /// Its interfaces, by name.
+    package var interfaces: [LIFRecord]
+
+    /// Makes a configuration.
+    package init(
+        svm: SVMRecord, exportPolicies: [ExportPolicyRecord], volumes: [VolumeRecord], interfaces: [LIFRecord]
+    ) {
+        self.svm = svm
+        self.exportPolicies = exportPolicies
+        self.volumes = volumes
+        self.interfaces = interfaces
+    }
+}
+
+/// Everything that the destination must know of a source SVM.
+package struct SVMDescription: Codable, Equatable, Sendable {
+    /// Identity, the same on both sides.
+    package var uuid: ObjectUUID
+    /// Name, the same on both sides.
+    package var name: String
+    /// Name of the source cluster.
+    package var clusterName: String
+    /// Identity of the source cluster.
+    package var clusterUUID: ObjectUUID
+    /// Version of the protocol between clusters that the source speaks.
+    package var protocolVersion: Int
+    /// Where the source's replication listener is.
+    package var replicationAddress: String
+    /// Its TCP port.
+    package var replicationPort: Int
+    /// What proves to that listener who calls; never shown to users.
+    package var replicationSecret: String
+    /// The volumes, by name.
+    package var volumes: [VolumeDescription]
+    /// The client addresses, by name.
+    package var interfaces: [InterfaceDescription]
+    /// The configuration objects.
+    package var configuration: SVMConfiguration
+
+    /// Makes a description.
+    package init(
+        uuid: ObjectUUID, name: String, clusterName: String, clusterUUID: ObjectUUID, protocolVersion: Int,
+        replicationAddress: String, replicationPort: Int, replicationSecret: String, volumes: [VolumeDescription],
+        interfaces: [InterfaceDescription], configuration: SVMConfiguration
+    ) {
+        self.uuid = uuid
+        self.name = name
+        self.clusterName = clusterName
+        self.clusterUUID = clusterUUID
+        self.protocolVersion = protocolVersion
+        self.replicationAddress = replicationAddress
+        self.replicationPort = replicationPort
+        self.replicationSecret = replicationSecret
+        self.volumes = volumes
+        self.interfaces = interfaces
+        self.configuration = configuration
+    }
+}
+
+/// The version of the protocol between clusters; both sides must speak the same.
+package let migrateProtocolVersion = 1
+
+/// What the source saw of its client-visible outage while it was held, in the order of the window.
+package struct WindowStage: Codable, Equatable, Sendable {
+    /// Name: hold, drain, state, final_snapshot, verify, import, promote, ponr, bind, release, serve.
+    package var name: String
+    /// How long it took.
+    package var durationMicroseconds: UInt64
+
+    /// Makes a stage.
+    package init(name: String, durationMicroseconds: UInt64) {
+        self.name = name
+        self.durationMicroseconds = durationMicroseconds
+    }
+}

@@ -1,0 +1,213 @@
+package import Identity
+package import Saga
+
+/// What the user chose at the start.
+package struct MigrationOptions: Codable, Equatable, Sendable {
+    /// Whether the cutover begins by itself when the operation is ready for it.
+    package var isAutoCutover = true
+    /// Whether the source is deleted by itself after the integrity check.
+    package var isAutoSourceCleanup = true
+    /// Limit of each volume's transfer; 0 is unlimited.
+    package var throttleBytesPerSecond: UInt64 = 0
+    /// Aggregates of the destination that may be used; empty is all.
+    package var aggregates: [ObjectUUID] = []
+    /// How long the source may be held before it gives the commit up.
+    package var holdBudgetMilliseconds: UInt64 = 5_000
+    /// How many transfers in a row must have been short before the operation is ready for cutover [132].
+    package var readyTransferCount = 3
+    /// What a short transfer is.
+    package var readyTransferMilliseconds: UInt64 = 300_000
+    /// How long all volumes together may take to become INSYNC in pre-commit.
+    package var synchronizeMilliseconds: UInt64 = 120_000
+
+    /// The defaults.
+    package init() {}
+}
+
+/// A message to the user.
+package struct MigrationMessage: Codable, Equatable, Sendable {
+    /// A stable number for programs.
+    package var code: String
+    /// What happened and what to do.
+    package var message: String
+
+    /// Makes a message.
+    package init(code: String, message: String) {
+        self.code = code
+        self.message = message
+    }
+}
+
+/// When things happened, in nanoseconds of the wall clock since 1970.
+package struct MigrationTimes: Codable, Equatable, Sendable {
+    /// The operation was accepted.
+    package var start: Int64?
+    /// The cutover was asked for.
+    package var cutoverTrigger: Int64?
+    /// Pre-commit began.
+    package var cutoverStart: Int64?
+    /// The destination served.
+    package var cutoverComplete: Int64?
+    /// The operation ended.
+    package var end: Int64?
+
+    /// Nothing happened yet.
+    package init() {}
+}
+
+/// Progress of one volume that survives a restart.
+package struct VolumeProgress: Codable, Equatable, Sendable {
+    /// Transfers that finished.
+    package var transfersCompleted: UInt64 = 0
+    /// How long the last of them took, newest last, at most as many as readiness asks for.
+    package var lastDurationsMilliseconds: [UInt64] = []
+    /// Bytes received by all of them.
+    package var bytesTransferred: UInt64 = 0
+    /// Time that all of them took.
+    package var durationMilliseconds: UInt64 = 0
+
+    /// No progress.
+    package init() {}
+}
+
+/// A snapshot of every volume of the SVM that the operation made.
+package struct OperationSnapshot: Codable, Equatable, Sendable {
+    /// Its identity in every volume.
+    package var uuid: ObjectUUID
+    /// Its name in every volume.
+    package var name: String
+
+    /// Makes one.
+    package init(uuid: ObjectUUID, name: String) {
+        self.uuid = uuid
+        self.name = name
+    }
+}
+
+/// The destination's record of an operation: all that a restarted orchestrator needs to go on.
+package struct DestinationRecord: Codable, Equatable, Sendable {
+    /// The version of this format.
+    package static let currentFormatVersion = 1
+
+    /// The version it was written with.
+    package var formatVersion = Self.currentFormatVersion
+    /// The operation.
+    package var operation: ObjectUUID
+    /// Raised at each start of an orchestrator for this operation.
+    package var epoch: UInt64 = 1
+    /// The node that owns the orchestrator.
+    package var owningNode: ObjectUUID
+    /// What the user chose.
+    package var options: MigrationOptions
+    /// The name of the peer that is the source.
+    package var peerName: String
+    /// The source SVM as it was when the operation began.
+    package var svm: SVMDescription
+    /// State for the user.
+    package var state: MigrationState = .precheckStarted
+    /// What the orchestrator is doing.
+    package var phase: MigrationPhase = .setup
+    /// The history of the phase's saga.
+    package var log = SagaLog()
+    /// The number of the cutover, growing with every try.
+    package var attempt: UInt64 = 0
+    /// The number of the last transfer snapshot.
+    package var transferNumber: UInt64 = 0
+    /// Transfer snapshots that may exist, oldest first.
+    package var transferSnapshots: [OperationSnapshot] = []
+    /// The final snapshot, from before it is made.
+    package var finalSnapshot: OperationSnapshot?
+    /// Progress by the MSID's decimal form.
+    package var progress: [String: VolumeProgress] = [:]
+    /// The user asked for the cutover.
+    package var isCutoverRequested = false
+    /// The user asked for the source cleanup.
+    package var isSourceCleanupRequested = false
+    /// The destination knows that the source's record is past the point of no return.
+    package var isPastPointOfNoReturn = false
+    /// What is being done and what was done before.
+    package var currentAction: MigrationAction = .start
+    /// What was done before.
+    package var lastAction: MigrationAction = .none
+    /// The state in which the operation failed last.
+    package var lastFailedState: MigrationState?
+    /// Messages, oldest first; at most `messageCountMax`.
+    package var messages: [MigrationMessage] = []
+    /// How often the operation went back or the orchestrator was started again.
+    package var restartCount: UInt64 = 0
+    /// When things happened.
+    package var times = MigrationTimes()
+    /// The stages of the last cutover's window.
+    package var window: [WindowStage] = []
+    /// Hashes of the final snapshot by the MSID's decimal form, once both sides agree.
+    package var verifiedHashes: [String: String] = [:]
+
+    /// How many messages are kept.
+    package static let messageCountMax = 100
+
+    /// The record of a new operation.
+    package init(
+        operation: ObjectUUID, owningNode: ObjectUUID, options: MigrationOptions, peerName: String, svm: SVMDescription
+    ) {
+        self.operation = operation
+        self.owningNode = owningNode
+        self.options = options
+        self.peerName = peerName
+        self.svm = svm
+    }
+
+    /// Moves to another state.
+    /// - Throws: `.refused` when it may not follow.
+    package mutating func move(to next: MigrationState) throws(MigrateError) {
+        if next == state { return }
+        guard state.successors.contains(next) else {
+            throw MigrateError(
+                .refused, code: MigrateCode.wrongState,
+                "operation \(operation) cannot go from \(state.rawValue) to \(next.rawValue)",
+                remedy: "read the operation again and act on its state")
+        }
+        state = next
+    }
+
+    /// Enters a phase with an empty saga log; entering the present phase again changes nothing.
+    package mutating func enter(_ next: MigrationPhase) {
+        if next == phase { return }
+        phase = next
+        log = SagaLog()
+    }
+
+    /// Adds a message and forgets the oldest ones above the limit; the same message twice in a row is kept once.
+    package mutating func say(_ code: String, _ message: String) {
+        let new = MigrationMessage(code: code, message: message)
+        if messages.last == new { return }
+        messages.append(new)
+        if messages.count > Self.messageCountMax { messages.removeFirst(messages.count - Self.messageCountMax) }
+    }
+
+    /// Whether every volume's last transfers were short enough [132].
+    package var isReadyForCutover: Bool {
+        let count = max(1, options.readyTransferCount)
+        return svm.volumes.allSatisfy { volume in
+            let durations = progress[volume.msid.description]?.lastDurationsMilliseconds ?? []
+            return durations.count >= count
+                && durations.suffix(count).allSatisfy { $0 < options.readyTransferMilliseconds }
+        }
+    }
+
+    /// Notes a finished transfer of one volume.
+    package mutating func noteTransfer(of msid: VolumeMSID, bytes: UInt64, milliseconds: UInt64) {
+        var volume = progress[msid.description] ?? VolumeProgress()
+        volume.transfersCompleted += 1
+        volume.bytesTransferred += bytes
+        volume.durationMilliseconds += milliseconds
+        volume.lastDurationsMilliseconds.append(milliseconds)
+        let kept = max(1, options.readyTransferCount)
+        if volume.lastDurationsMilliseconds.count > kept {
+            volume.lastDurationsMilliseconds.removeFirst(volume.lastDurationsMilliseconds.count - kept)
+        }
+        progress[msid.description] = volume
+    }
+
+    /// The snapshot name prefix of this operation.
+    package var snapshotNamePrefix: String { "godwit-migrate-\(operation.description.prefix(8))" }
+}

@@ -1,0 +1,144 @@
+package import Identity
+package import Replication
+package import Saga
+
+/// What the orchestrator asks of the source. Every request is idempotent: who heard nothing asks again.
+package enum SourceRequest: Codable, Equatable, Sendable {
+    /// Describes an SVM and runs the source's pre-checks.
+    case describe(svmName: String)
+    /// Makes the source's record.
+    case register(svm: ObjectUUID, destinationCluster: String)
+    /// Forgets the operation before the point of no return: unlocks, removes the snapshots named, deletes the record.
+    case forget(snapshots: [ObjectUUID])
+    /// Takes a snapshot of every volume.
+    case takeSnapshot(OperationSnapshot)
+    /// Deletes snapshots from every volume; absent ones are no error.
+    case deleteSnapshots([ObjectUUID])
+    /// Locks the configuration and stops snapshot creation for a cutover.
+    case lock(attempt: UInt64)
+    /// Takes `lock` back.
+    case unlock(attempt: UInt64)
+    /// The states of the outgoing mirrors.
+    case mirrorStates
+    /// Starts the commit deadline. From now on the source gives the commit up when the budget is over.
+    case arm(attempt: UInt64, budgetMilliseconds: UInt64)
+    /// Holds the gate, drains, exports the protocol state, takes the final snapshot. The answer has the attachment.
+    case hold(attempt: UInt64, snapshot: OperationSnapshot, drainMilliseconds: UInt64)
+    /// Gives the commit up.
+    case recover(attempt: UInt64, reason: String)
+    /// Asks for the point of no return.
+    case pointOfNoReturn(attempt: UInt64)
+    /// How far the source is.
+    case status
+    /// Closes listeners and connections of the SVM without serving anything more.
+    case releaseInterfaces
+    /// Stops and locks the SVM, ends outgoing mirrors.
+    case stop
+    /// The hash over a full walk of a volume's snapshot.
+    case contentHash(volume: VolumeMSID, snapshot: ObjectUUID)
+    /// Deletes volumes, interfaces and the SVM.
+    case deleteSVM
+
+    /// How long to wait for an answer before the request is repeated.
+    package var patienceMilliseconds: UInt64 {
+        switch self {
+        case .pointOfNoReturn, .status, .releaseInterfaces, .mirrorStates: 3_000
+        case .hold(_, _, let drainMilliseconds): drainMilliseconds + 5_000
+        case .contentHash, .deleteSVM, .deleteSnapshots, .forget: 3_600_000
+        case .takeSnapshot: 60_000
+        default: 15_000
+        }
+    }
+}
+
+/// A request with the operation that it is made for.
+package struct SourceCall: Codable, Equatable, Sendable {
+    /// The version of the protocol that the caller speaks.
+    package var protocolVersion = migrateProtocolVersion
+    /// The operation.
+    package var operation: ObjectUUID
+    /// The caller's epoch: the source refuses older ones than it has seen.
+    package var epoch: UInt64
+    /// What is asked.
+    package var request: SourceRequest
+
+    /// Makes a call.
+    package init(operation: ObjectUUID, epoch: UInt64, request: SourceRequest) {
+        self.operation = operation
+        self.epoch = epoch
+        self.request = request
+    }
+}
+
+/// What the source answers.
+package enum SourceAnswer: Codable, Equatable, Sendable {
+    /// Done; nothing more to say.
+    case done
+    /// To `describe`.
+    case description(SVMDescription, findings: [PrecheckFinding])
+    /// To `mirrorStates`, by the MSID's decimal form.
+    case mirrorStates([String: MirrorState])
+    /// To `hold`: the stages; the protocol state is the reply's attachment.
+    case held([WindowStage])
+    /// To `status`.
+    case status(SourceRecord)
+    /// To `contentHash`: sixteen hexadecimal digits.
+    case contentHash(String)
+}
+
+/// An answer and the bytes that go beside it without being encoded.
+package struct SourceReply: Equatable, Sendable {
+    /// The answer.
+    package var answer: SourceAnswer
+    /// Opaque bytes; empty for most answers.
+    package var attachment: [UInt8]
+
+    /// Makes a reply.
+    package init(_ answer: SourceAnswer, attachment: [UInt8] = []) {
+        self.answer = answer
+        self.attachment = attachment
+    }
+}
+
+/// The source cluster as the orchestrator sees it. Errors of kind `.unreachable` say nothing about what happened.
+package protocol SourceCluster: Sendable {
+    /// Makes one call and returns its answer.
+    func send(_ call: SourceCall) async throws -> SourceReply
+}
+
+/// Finds clusters by the names that peers have.
+package protocol SourceClusterDirectory: Sendable {
+    /// The cluster of a peer.
+    /// - Throws: `MigrateError` `.notFound` with the code of an unknown peer.
+    func sourceCluster(peerName: String) async throws -> any SourceCluster
+}
+
+/// Waits. The control plane never sleeps by itself, so that the simulator can own the time.
+package struct Waiting: Sendable {
+    /// Waits for so many nanoseconds; throws `CancellationError` when the waiting task is cancelled.
+    package let nanoseconds: @Sendable (UInt64) async throws -> Void
+
+    /// Makes it out of its function.
+    package init(nanoseconds: @escaping @Sendable (UInt64) async throws -> Void) {
+        self.nanoseconds = nanoseconds
+    }
+
+    /// Waits for so many milliseconds.
+    package func milliseconds(_ count: UInt64) async throws {
+        try await nanoseconds(count * 1_000_000)
+    }
+}
+
+/// Where a test may end the process. In production nothing happens at these points.
+package struct CrashPoints: Sendable {
+    /// Told of each point and moment.
+    package let reached: @Sendable (String, SagaMoment) async throws -> Void
+
+    /// Makes it out of its function.
+    package init(reached: @escaping @Sendable (String, SagaMoment) async throws -> Void) {
+        self.reached = reached
+    }
+
+    /// Nothing happens.
+    package static let none = CrashPoints { _, _ in }
+}

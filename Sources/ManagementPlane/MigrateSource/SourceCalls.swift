@@ -1,0 +1,275 @@
+import Environment
+import Identity
+import Logging
+package import MigrateOperation
+import Replication
+import Saga
+
+// The answers to the orchestrator's requests. Each is idempotent and fenced by the caller's epoch.
+extension MigrateSource {
+    /// Answers one call of an orchestrator.
+    /// - Throws: `MigrateError`; errors of the storage below come as kind `.failed`.
+    package func send(_ call: SourceCall) async throws -> SourceReply {
+        guard call.protocolVersion == migrateProtocolVersion else {
+            throw MigrateError(
+                .wrongVersion, code: MigrateCode.wrongVersion,
+                "the caller speaks version \(call.protocolVersion) of the migrate protocol, this cluster \(migrateProtocolVersion)",
+                remedy: "run the same version of the software on both clusters")
+        }
+        do {
+            return try await answer(call)
+        } catch let error as MigrateError {
+            throw error
+        } catch let error as CancellationError {
+            throw error
+        } catch {
+            throw MigrateError(.failed, "\(error)", remedy: "mend the cause; the operation tries again by itself")
+        }
+    }
+
+    private func answer(_ call: SourceCall) async throws -> SourceReply {
+        switch call.request {
+        case .describe(let name): return try await describe(name, call)
+        case .register(let svm, let cluster): return try await register(svm, cluster, call)
+        case .forget(let snapshots): return try await forget(snapshots, call)
+        case .status: return SourceReply(.status(try await current(call)))
+        case .takeSnapshot(let snapshot):
+            try await storage.takeSnapshot(snapshot, of: current(call).svm)
+        case .deleteSnapshots(let snapshots):
+            try await storage.deleteSnapshots(snapshots, of: current(call).svm)
+        case .lock(let attempt): try await lock(attempt, call)
+        case .unlock(let attempt): try await unlock(attempt, call)
+        case .mirrorStates:
+            let states = try await storage.mirrorStates(of: current(call).svm)
+            let named = states.map { ($0.key.description, $0.value) }
+            return SourceReply(.mirrorStates(Dictionary(uniqueKeysWithValues: named)))
+        case .arm(let attempt, let budget): try await arm(attempt, budget, call)
+        case .hold(let attempt, let snapshot, let drain): return try await hold(attempt, snapshot, drain, call)
+        case .recover(let attempt, let reason): return try await recover(attempt, reason, call)
+        case .pointOfNoReturn(let attempt): try await pointOfNoReturn(attempt, call)
+        case .releaseInterfaces: try await releaseInterfaces(call)
+        case .stop: try await stop(call)
+        case .contentHash(let volume, let snapshot):
+            _ = try await current(call)
+            return SourceReply(.contentHash(try await storage.contentHash(of: volume, snapshot: snapshot)))
+        case .deleteSVM: try await deleteSVM(call)
+        }
+        return SourceReply(.done)
+    }
+
+    /// The record, with the caller's epoch remembered.
+    private func current(_ call: SourceCall) async throws -> SourceRecord {
+        try await change(call.operation, epoch: call.epoch) { $0 }
+    }
+
+    private func describe(_ name: String, _ call: SourceCall) async throws -> SourceReply {
+        guard let found = try await storage.describe(svmName: name) else {
+            throw MigrateError(
+                .notFound, code: MigrateCode.unknownSVM, "the source cluster has no SVM '\(name)'",
+                remedy: "list the SVMs of the source cluster and use one of their names")
+        }
+        var findings = found.findings
+        for other in try await records(of: found.description.uuid) where other.operation != call.operation {
+            findings.append(
+                PrecheckFinding(
+                    code: MigrateCode.svmInMigrate,
+                    "SVM '\(name)' already takes part in operation \(other.operation) (source state \(other.state.rawValue))",
+                    remedy: "wait until that operation is complete"))
+        }
+        return SourceReply(.description(found.description, findings: findings))
+    }
+
+    private func register(_ svm: ObjectUUID, _ cluster: String, _ call: SourceCall) async throws -> SourceReply {
+        while true {
+            if let stored = try await records.get(call.operation) {
+                _ = try await current(call)
+                try await storage.setOperation(call.operation, of: stored.record.svm)
+                return SourceReply(.done)
+            }
+            guard let name = try await storage.name(of: svm) else {
+                throw MigrateError(
+                    .notFound, code: MigrateCode.unknownSVM, "the source cluster has no SVM \(svm)",
+                    remedy: "list the SVMs of the source cluster and start again")
+            }
+            let record = SourceRecord(
+                operation: call.operation, epoch: call.epoch, svm: svm, svmName: name, destinationCluster: cluster)
+            try await crashPoints.reached("source-register", .before)
+            if try await records.put(record, of: call.operation, at: 0) != nil {
+                try await crashPoints.reached("source-register", .after)
+            }
+        }
+    }
+
+    private func forget(_ snapshots: [ObjectUUID], _ call: SourceCall) async throws -> SourceReply {
+        guard try await records.get(call.operation) != nil else { return SourceReply(.done) }
+        let record = try await current(call)
+        guard !record.isPastPointOfNoReturn, record.state != .commit else {
+            throw MigrateError(
+                .refused, code: MigrateCode.wrongState,
+                "operation \(call.operation) cannot be forgotten in state \(record.state.rawValue)",
+                remedy: "undo the commit first; after the point of no return go on instead")
+        }
+        try await storage.deleteSnapshots(snapshots, of: record.svm)
+        try await storage.setConfigurationLock(nil, of: record.svm)
+        try await storage.setOperation(nil, of: record.svm)
+        try await records.delete(call.operation)
+        heldReplies[call.operation] = nil
+        return SourceReply(.done)
+    }
+
+    private func lock(_ attempt: UInt64, _ call: SourceCall) async throws {
+        try await crashPoints.reached("source-lock", .before)
+        let record = try await change(call.operation, epoch: call.epoch) { record throws(MigrateError) in
+            try record.after(.lock(attempt: attempt))
+        }
+        try await storage.setConfigurationLock(call.operation, of: record.svm)
+        try await crashPoints.reached("source-lock", .after)
+    }
+
+    private func unlock(_ attempt: UInt64, _ call: SourceCall) async throws {
+        let before = try await current(call)
+        // The gate first: an SVM is never left held without a record that says so.
+        if before.state == .recovered { try await storage.reopenGate(of: before.svm) }
+        if !before.isPastPointOfNoReturn { try await storage.setConfigurationLock(nil, of: before.svm) }
+        _ = try await change(call.operation, epoch: call.epoch) { record throws(MigrateError) in
+            try record.after(.unlock(attempt: attempt))
+        }
+    }
+
+    private func arm(_ attempt: UInt64, _ budgetMilliseconds: UInt64, _ call: SourceCall) async throws {
+        try await crashPoints.reached("source-arm", .before)
+        // The timer starts before the record is written, so that the budget is never longer than was asked.
+        startTimer(call.operation, attempt, milliseconds: budgetMilliseconds)
+        let deadline = environment.wallClockNanoseconds() + Int64(budgetMilliseconds) * 1_000_000
+        _ = try await change(call.operation, epoch: call.epoch) { record throws(MigrateError) in
+            try record.after(.arm(attempt: attempt, deadlineWallClockNanoseconds: deadline))
+        }
+        try await crashPoints.reached("source-arm", .after)
+    }
+
+    private func hold(
+        _ attempt: UInt64, _ snapshot: OperationSnapshot, _ drainMilliseconds: UInt64, _ call: SourceCall
+    ) async throws -> SourceReply {
+        if let held = heldReplies[call.operation], held.attempt == attempt { return held.reply }
+        let record = try await current(call)
+        try requireCommit(record, attempt)
+        var stages = StageClock(environment)
+        try await crashPoints.reached("source-hold", .before)
+        try await storage.holdGate(of: record.svm)
+        do {
+            // The timer may have given the commit up, and reopened the gate, before the gate was held.
+            guard let stored = try await records.get(call.operation) else { throw Self.unknown(call.operation) }
+            try requireCommit(stored.record, attempt)
+            try await crashPoints.reached("source-hold", .after)
+            stages.end("hold")
+            try await crashPoints.reached("source-drain", .before)
+            guard try await storage.drainGate(of: record.svm, withinMilliseconds: drainMilliseconds) else {
+                throw MigrateError(
+                    .failed, "the clients' requests were not drained within \(drainMilliseconds) ms",
+                    remedy: "the cutover is tried again; look for slow disks or stuck clients")
+            }
+            try await crashPoints.reached("source-drain", .after)
+            stages.end("drain")
+            let state = try await storage.exportProtocolState(of: record.svm)
+            try await crashPoints.reached("source-state", .after)
+            stages.end("state")
+            try await storage.takeSnapshot(snapshot, of: record.svm)
+            try await requireInSync(record.svm)
+            try await crashPoints.reached("source-snapshot", .after)
+            stages.end("final_snapshot")
+            let reply = SourceReply(.held(stages.stages), attachment: state)
+            heldReplies[call.operation] = HeldReply(attempt: attempt, reply: reply)
+            return reply
+        } catch {
+            // Whoever gave the commit up has reopened the gate already, or does so now; twice is no error.
+            let settled = try await give(up: call.operation, attempt, "the source could not hold: \(error)")
+            if settled.state == .recovered { try await storage.reopenGate(of: record.svm) }
+            throw error
+        }
+    }
+
+    private func requireCommit(_ record: SourceRecord, _ attempt: UInt64) throws(MigrateError) {
+        guard record.state == .commit, record.attempt == attempt else {
+            // The transition has the words for each state.
+            _ = try record.after(.pointOfNoReturn(attempt: attempt))
+            throw MigrateError(
+                .pastPointOfNoReturn, code: MigrateCode.wrongState, "the point of no return has been recorded",
+                remedy: "go on with the destination")
+        }
+    }
+
+    private func requireInSync(_ svm: ObjectUUID) async throws {
+        let states = try await storage.mirrorStates(of: svm)
+        for (volume, state) in states.sorted(by: { $0.key < $1.key }) where state != .inSync {
+            throw MigrateError(
+                .failed, "volume \(volume) fell out of synchronisation during the commit (\(state.rawValue))",
+                remedy: "the cutover is tried again; look at the network between the clusters")
+        }
+    }
+
+    private func recover(_ attempt: UInt64, _ reason: String, _ call: SourceCall) async throws -> SourceReply {
+        _ = try await current(call)
+        let record = try await give(up: call.operation, attempt, reason)
+        if record.state == .recovered { try await storage.reopenGate(of: record.svm) }
+        return SourceReply(.status(record))
+    }
+
+    private func pointOfNoReturn(_ attempt: UInt64, _ call: SourceCall) async throws {
+        try await crashPoints.reached("source-ponr", .before)
+        let record = try await current(call)
+        // A commit without its hold in this daemon's memory has nothing to hand over.
+        if record.state == .commit && heldReplies[call.operation]?.attempt != attempt {
+            throw MigrateError(
+                .refused, code: MigrateCode.wrongState, "the commit of attempt \(attempt) is not held",
+                remedy: "undo the cutover and try again")
+        }
+        _ = try await change(call.operation, epoch: call.epoch) { record throws(MigrateError) in
+            try record.after(.pointOfNoReturn(attempt: attempt))
+        }
+        try await crashPoints.reached("source-ponr", .after)
+        log.notice("the point of no return of operation \(call.operation) is recorded: this cluster serves '\(record.svmName)' no more")
+    }
+
+    private func releaseInterfaces(_ call: SourceCall) async throws {
+        let record = try await current(call)
+        try requirePastPointOfNoReturn(record)
+        try await crashPoints.reached("source-release", .before)
+        try await storage.releaseInterfaces(of: record.svm)
+        try await crashPoints.reached("source-release", .after)
+    }
+
+    private func stop(_ call: SourceCall) async throws {
+        let record = try await current(call)
+        try requirePastPointOfNoReturn(record)
+        if record.state == .cleaned { return }
+        try await crashPoints.reached("source-stop", .before)
+        try await storage.releaseInterfaces(of: record.svm)
+        try await storage.stop(record.svm, for: call.operation)
+        _ = try await change(call.operation, epoch: call.epoch) { record throws(MigrateError) in
+            try record.after(.release)
+        }
+        heldReplies[call.operation] = nil
+        try await crashPoints.reached("source-stop", .after)
+    }
+
+    private func deleteSVM(_ call: SourceCall) async throws {
+        let record = try await current(call)
+        try requirePastPointOfNoReturn(record)
+        if record.state == .cleaned { return }
+        try await crashPoints.reached("source-delete", .before)
+        try await storage.deleteSVM(record.svm)
+        _ = try await change(call.operation, epoch: call.epoch) { record throws(MigrateError) in
+            try record.after(.clean)
+        }
+        try await crashPoints.reached("source-delete", .after)
+    }
+
+    private func requirePastPointOfNoReturn(_ record: SourceRecord) throws(MigrateError) {
+        guard record.isPastPointOfNoReturn else {
+            throw MigrateError(
+                .refused, code: MigrateCode.wrongState,
+                "the source still serves '\(record.svmName)' (state \(record.state.rawValue))",
+                remedy: "this is only allowed after the point of no return")
+        }
+    }
+}

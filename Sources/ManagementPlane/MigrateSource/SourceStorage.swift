@@ -1,0 +1,38 @@
+package import Identity
+package import MigrateOperation
+package import Replication
+
+/// What the source side of a migrate needs of its own cluster's storage. Every deed is idempotent; errors are of the
+/// kind that a caller may try again, unless they are a `MigrateError` that says otherwise.
+package protocol SourceStorage: Sendable {
+    /// Describes the SVM of a name and what speaks against moving it. Nil when there is none.
+    func describe(svmName: String) async throws -> (description: SVMDescription, findings: [PrecheckFinding])?
+    /// The name of an SVM; nil when there is none.
+    func name(of svm: ObjectUUID) async throws -> String?
+    /// Marks the SVM as the source of an operation, or (nil) as one that takes part in none.
+    func setOperation(_ operation: ObjectUUID?, of svm: ObjectUUID) async throws
+    /// Locks the SVM's configuration, and with it snapshot creation, for an operation, or (nil) unlocks it.
+    func setConfigurationLock(_ operation: ObjectUUID?, of svm: ObjectUUID) async throws
+    /// Takes a snapshot of every volume of the SVM; a snapshot that is there already is no error.
+    func takeSnapshot(_ snapshot: OperationSnapshot, of svm: ObjectUUID) async throws
+    /// Deletes snapshots of every volume of the SVM; absent ones are no error.
+    func deleteSnapshots(_ snapshots: [ObjectUUID], of svm: ObjectUUID) async throws
+    /// The state of each volume's outgoing mirror.
+    func mirrorStates(of svm: ObjectUUID) async throws -> [VolumeMSID: MirrorState]
+    /// Requests of clients wait un-executed from now on.
+    func holdGate(of svm: ObjectUUID) async throws
+    /// Waits until nothing is being executed and every answer has left and is acknowledged; false at the deadline.
+    func drainGate(of svm: ObjectUUID, withinMilliseconds: UInt64) async throws -> Bool
+    /// What must move beside the volumes: duplicate request cache and mounts.
+    func exportProtocolState(of svm: ObjectUUID) async throws -> [UInt8]
+    /// Held requests run, and new ones too.
+    func reopenGate(of svm: ObjectUUID) async throws
+    /// Closes listeners and connections; held requests are dropped.
+    func releaseInterfaces(of svm: ObjectUUID) async throws
+    /// Records the SVM as stopped and locked for an operation and ends its outgoing mirrors.
+    func stop(_ svm: ObjectUUID, for operation: ObjectUUID) async throws
+    /// The hash over a full walk of a snapshot, as sixteen hexadecimal digits.
+    func contentHash(of volume: VolumeMSID, snapshot: ObjectUUID) async throws -> String
+    /// Deletes the SVM with all that belongs to it; absent is no error.
+    func deleteSVM(_ svm: ObjectUUID) async throws
+}

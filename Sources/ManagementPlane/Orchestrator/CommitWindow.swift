@@ -1,0 +1,138 @@
+import Environment
+import Identity
+import Logging
+import MigrateOperation
+import Saga
+
+/// The window in which no side serves: from the hold of the source's gate until the destination's gate opens.
+///
+/// Everything in it is parallel over the volumes and short: one call holds, drains, exports and snapshots on the source;
+/// then the destination verifies, imports and becomes read-write; one compare-and-set on the source is the point of no
+/// return, one write its record here; then the interfaces move and the gate opens.
+enum CommitWindow {
+    /// Of the hold budget, the part that draining may take.
+    static let drainShare: UInt64 = 2
+    /// How long the source is asked to close its interfaces before the destination serves without its answer.
+    static let releaseAttempts = 2
+
+    /// Performs the commit; returns when the source's record is past the point of no return.
+    static func perform(_ migration: Migration) async throws {
+        let record = migration.record
+        try await requireFresh(migration, record)
+        guard let snapshot = record.finalSnapshot else {
+            throw MigrateError(.failed, "the cutover has no final snapshot", remedy: "report this as a defect")
+        }
+        try await migration.askAgain(
+            .arm(attempt: record.attempt, budgetMilliseconds: record.options.holdBudgetMilliseconds))
+        var clock = StageClock(migration.environment)
+        let held = try await migration.ask(
+            .hold(
+                attempt: record.attempt, snapshot: snapshot,
+                drainMilliseconds: record.options.holdBudgetMilliseconds / drainShare))
+        guard case .held(let sourceStages) = held.answer else { throw Migration.strangeAnswer("hold") }
+        clock.end("exchange")
+        try await verify(migration, snapshot)
+        try await step("verify", migration, &clock)
+        try await migration.storage.importProtocolState(held.attachment, of: record.svm)
+        migration.remember { $0.importedAttempt = record.attempt }
+        try await step("import", migration, &clock)
+        try await migration.forEachVolume { try await migration.storage.setReplica(false, $0.msid) }
+        try await step("promote", migration, &clock)
+        try await pointOfNoReturn(migration, record.attempt)
+        try await step("ponr-source", migration, &clock)
+        await serveAtOnce(migration, &clock)
+        let stages = merged(sourceStages, clock.stages)
+        let now = migration.environment.wallClockNanoseconds()
+        try await migration.update {
+            $0.window = stages
+            $0.times.cutoverComplete = now
+        }
+    }
+
+    /// A commit is only begun with what this process itself prepared: synchronous streams and the held service do not
+    /// survive a crash, so a commit that was cut off is given up when the source has not passed the point of no return.
+    private static func requireFresh(_ migration: Migration, _ record: DestinationRecord) async throws {
+        let source = try await migration.sourceRecord()
+        let isFresh = migration.remember {
+            $0.preparedAttempt == record.attempt && $0.synchronizedAttempt == record.attempt
+        }
+        guard isFresh, source.state == .locked, source.attempt == record.attempt else {
+            throw MigrateError(
+                .failed, "the cutover was interrupted (source state \(source.state.rawValue))",
+                remedy: "nothing: it is undone and tried again")
+        }
+    }
+
+    /// Waits until every volume has the final snapshot: with it, everything that the source ever answered is here.
+    private static func verify(_ migration: Migration, _ snapshot: OperationSnapshot) async throws {
+        let deadline =
+            migration.environment.monotonicNanoseconds() + migration.record.options.holdBudgetMilliseconds * 1_000_000
+        try await migration.forEachVolume { volume in
+            while try await !migration.storage.hasSnapshot(snapshot.uuid, volume.msid) {
+                guard migration.environment.monotonicNanoseconds() < deadline else {
+                    throw MigrateError(
+                        .failed, "the final snapshot of volume '\(volume.name)' did not arrive in time",
+                        remedy: "the cutover is tried again; look at the network between the clusters")
+                }
+                try await migration.waiting.nanoseconds(500_000)
+            }
+        }
+    }
+
+    /// Asks for the point of no return until the answer is known; serves nothing meanwhile [182].
+    private static func pointOfNoReturn(_ migration: Migration, _ attempt: UInt64) async throws {
+        try await migration.crashPoints.reached("ponr-source", .before)
+        try await migration.askForEver(.pointOfNoReturn(attempt: attempt))
+    }
+
+    /// The rest of the window. Past the point of no return nothing is a reason to go back: what fails here is left to
+    /// the takeover saga, which repeats all of it until it succeeds.
+    private static func serveAtOnce(_ migration: Migration, _ clock: inout StageClock) async {
+        do {
+            try await migration.update { $0.isPastPointOfNoReturn = true }
+            try await step("ponr-destination", migration, &clock)
+            try await migration.storage.bindInterfaces(of: migration.record.svm)
+            try await step("bind", migration, &clock)
+            try await migration.askAgain(.releaseInterfaces, times: releaseAttempts)
+            try await step("release", migration, &clock)
+            try await migration.storage.openGate(of: migration.record.svm)
+            try await step("serve", migration, &clock)
+        } catch {
+            migration.log.error("the takeover is not complete and goes on: \(error)")
+        }
+    }
+
+    private static func step(_ name: String, _ migration: Migration, _ clock: inout StageClock) async throws {
+        clock.end(name)
+        try await migration.crashPoints.reached(name, .after)
+    }
+
+    /// The source's stages take the place of the call that they happened in; what is left of it is the exchange.
+    private static func merged(_ source: [WindowStage], _ destination: [WindowStage]) -> [WindowStage] {
+        guard var exchange = destination.first else { return source }
+        let inside = source.reduce(0) { $0 + $1.durationMicroseconds }
+        exchange.durationMicroseconds = exchange.durationMicroseconds > inside ? exchange.durationMicroseconds - inside : 0
+        return source + [exchange] + destination.dropFirst()
+    }
+
+    /// Takes a commit back: the source serves again, the replicas are replicas again.
+    static func undo(_ migration: Migration) async throws {
+        let record = migration.record
+        let reason = record.log.events.last { $0.kind == .failed }?.reason ?? "undone"
+        let reply = try await migration.askForEver(.recover(attempt: record.attempt, reason: reason))
+        guard case .status(let source) = reply.answer else { throw Migration.strangeAnswer("recover") }
+        guard !source.isPastPointOfNoReturn else {
+            throw MigrateError(
+                .pastPointOfNoReturn, code: MigrateCode.wrongState,
+                "the source is past the point of no return and cannot be recovered",
+                remedy: "restart the destination: it goes on from there")
+        }
+        try await TransferPhase.stopMirrors(migration)
+        try await migration.forEachVolume { try await migration.storage.setReplica(true, $0.msid) }
+        if let snapshot = record.finalSnapshot {
+            try await migration.askForEver(.deleteSnapshots([snapshot.uuid]))
+            try await migration.storage.deleteSnapshots([snapshot.uuid], of: record.svm)
+        }
+        migration.remember { $0.importedAttempt = nil }
+    }
+}

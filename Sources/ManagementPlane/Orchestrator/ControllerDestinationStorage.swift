@@ -1,0 +1,258 @@
+import ClusterConfiguration
+package import Identity
+package import MigrateOperation
+import PeerTransport
+package import Replication
+package import StorageControl
+import Synchronization
+import VolumeEngine
+
+/// The destination side of a migrate over the runtime of this node.
+package final class ControllerDestinationStorage: DestinationStorage {
+    private let controller: StorageController
+    private let replicators = Mutex<[VolumeMSID: VolumeReplicator]>([:])
+
+    /// Makes it over a runtime.
+    package init(_ controller: StorageController) { self.controller = controller }
+
+    // MARK: - Setup
+
+    /// Finds what speaks against receiving the SVM, and places its volumes.
+    package func precheck(
+        _ svm: SVMDescription, _ options: MigrationOptions
+    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) {
+        let snapshot = try await controller.store.snapshot()
+        var findings = DestinationPrecheck.collisions(of: svm, with: snapshot)
+        for volume in svm.volumes where controller.volume(msid: volume.msid) != nil {
+            findings.append(
+                PrecheckFinding(
+                    code: MigrateCode.volumeCollision,
+                    "this cluster has a volume with the identity of '\(volume.name)' (MSID \(volume.msid))",
+                    remedy: "delete what an earlier operation left behind"))
+        }
+        var candidates: [PlacementCandidate] = []
+        for record in snapshot.aggregates {
+            guard options.aggregates.isEmpty || options.aggregates.contains(record.uuid) else { continue }
+            guard let aggregate = controller.aggregate(record.uuid) else { continue }
+            let available = try await controller.pool.run { aggregate.space().availableBytes }
+            candidates.append(
+                PlacementCandidate(aggregate: record.uuid, name: record.name, availableBytes: available))
+        }
+        let placed = DestinationPrecheck.place(svm.volumes, on: candidates)
+        return (findings + placed.findings, placed.volumes)
+    }
+
+    /// Makes the SVM and its export policies.
+    package func createSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        try await create(svm, for: operation, volumes: [], interfaces: [])
+    }
+
+    /// Makes the volumes as replicas.
+    package func createVolumes(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        var records: [VolumeRecord] = []
+        for volume in svm.volumes {
+            guard var record = svm.configuration.volumes.first(where: { $0.uuid == volume.uuid }),
+                let aggregate = volume.destinationAggregate
+            else {
+                throw MigrateError(
+                    .refused, "volume '\(volume.name)' has no place", remedy: "start the operation again")
+            }
+            record.aggregate = aggregate
+            record.isReplica = true
+            records.append(record)
+        }
+        try await create(svm, for: operation, volumes: records, interfaces: [])
+    }
+
+    /// Makes the interfaces; the SVM is stopped, so nothing is bound.
+    package func createInterfaces(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        try await create(svm, for: operation, volumes: [], interfaces: svm.configuration.interfaces)
+    }
+
+    private func create(
+        _ svm: SVMDescription, for operation: ObjectUUID, volumes: [VolumeRecord], interfaces: [LIFRecord]
+    ) async throws {
+        var record = svm.configuration.svm
+        record.state = .stopped
+        record.migrateRole = .destination
+        record.configurationLock = operation
+        try await controller.createSVM(
+            record, exportPolicies: svm.configuration.exportPolicies, volumes: volumes, lifs: interfaces, for: operation)
+    }
+
+    /// Deletes what was made for the operation.
+    package func deleteSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        guard let record = try await controller.store.snapshot().svm(svm.uuid),
+            record.configurationLock == operation
+        else { return }
+        for volume in svm.volumes { try await stopMirror(volume.msid) }
+        try await controller.deleteSVM(svm.uuid, for: operation)
+    }
+
+    // MARK: - Transfer
+
+    /// Transfers up to a snapshot.
+    package func transfer(
+        _ volume: VolumeMSID, of svm: SVMDescription, upTo snapshot: ObjectUUID, throttleBytesPerSecond: UInt64
+    ) async throws -> TransferStatistics {
+        let replicator = try replicator(of: volume, svm)
+        return try await blocking {
+            try replicator.transfer(upTo: snapshot, throttleBytesPerSecond: throttleBytesPerSecond)
+        }
+    }
+
+    /// Begins the synchronous stream.
+    package func startSynchronous(_ volume: VolumeMSID, of svm: SVMDescription) async throws {
+        let replicator = try replicator(of: volume, svm)
+        try await blocking { try replicator.startSynchronous() }
+    }
+
+    /// What the mirror is doing.
+    package func mirrorStatus(of volume: VolumeMSID) -> VolumeMirrorStatus {
+        guard let replicator = replicators.withLock({ $0[volume] }) else {
+            return VolumeMirrorStatus(state: .idle, transfer: TransferStatistics(), failure: nil)
+        }
+        let (state, current, failure) = replicator.status
+        return VolumeMirrorStatus(state: state, transfer: current, failure: failure)
+    }
+
+    /// Ends transfer and stream.
+    package func stopMirror(_ volume: VolumeMSID) async throws {
+        guard let replicator = replicators.withLock({ $0.removeValue(forKey: volume) }) else { return }
+        try await controller.pool.run { replicator.stop() }
+    }
+
+    private func replicator(of msid: VolumeMSID, _ svm: SVMDescription) throws -> VolumeReplicator {
+        let volume = try volume(msid)
+        let endpoint = PeerEndpoint(address: svm.replicationAddress, port: svm.replicationPort)
+        return replicators.withLock { replicators in
+            if let replicator = replicators[msid] { return replicator }
+            let replicator = VolumeReplicator(
+                volume: volume, source: endpoint, secret: [UInt8](svm.replicationSecret.utf8),
+                environment: controller.environment)
+            replicators[msid] = replicator
+            return replicator
+        }
+    }
+
+    // MARK: - Cutover
+
+    /// Whether a snapshot is there.
+    package func hasSnapshot(_ snapshot: ObjectUUID, _ volume: VolumeMSID) async throws -> Bool {
+        let volume = try self.volume(volume)
+        return try await blocking { volume.snapshots().contains { $0.uuid == snapshot } }
+    }
+
+    /// Makes a volume read-write or a replica again; the record follows with `recordServing`.
+    package func setReplica(_ isReplica: Bool, _ volume: VolumeMSID) async throws {
+        let volume = try self.volume(volume)
+        try await blocking { try volume.setReplica(isReplica) }
+    }
+
+    /// Deletes snapshots.
+    package func deleteSnapshots(_ snapshots: [ObjectUUID], of svm: SVMDescription) async throws {
+        for volume in svm.volumes {
+            let volume = try self.volume(volume.msid)
+            try await blocking { for snapshot in snapshots { try volume.deleteSnapshot(snapshot) } }
+        }
+    }
+
+    /// Builds the face of the SVM with its gate held.
+    package func prepareToServe(_ svm: SVMDescription) async throws {
+        let service = try await controller.prepareService(of: svm.uuid)
+        service.hold()
+        try configure(service, svm)
+    }
+
+    /// Drops the face of the SVM.
+    package func discardPrepared(_ svm: SVMDescription) async throws {
+        await controller.unbindInterfaces(of: svm.uuid)
+        controller.releaseService(of: svm.uuid)
+        // The record says stopped, so that this closes the face.
+        await controller.reconcile()
+    }
+
+    /// Takes the protocol state over.
+    package func importProtocolState(_ state: [UInt8], of svm: SVMDescription) async throws {
+        try service(of: svm).importProtocolState(state)
+    }
+
+    /// Binds the enabled interfaces.
+    package func bindInterfaces(of svm: SVMDescription) async throws {
+        let service = try service(of: svm)
+        try configure(service, svm)
+        let bound = service.boundEndpoints
+        for interface in svm.configuration.interfaces where interface.isEnabled {
+            let endpoint = NetworkEndpoint(address: interface.address, port: interface.port)
+            if !bound.contains(endpoint) { try await service.bind(endpoint) }
+        }
+    }
+
+    /// Opens the gate.
+    package func openGate(of svm: SVMDescription) async throws { try service(of: svm).reopen() }
+
+    /// Records the SVM as running.
+    package func recordServing(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        try await controller.change(as: .operation(operation)) { draft throws(ManagementError) in
+            for volume in draft.snapshot.volumes(of: svm.uuid) where volume.isReplica {
+                var record = volume
+                record.isReplica = false
+                try draft.putVolume(record)
+            }
+            guard var record = draft.snapshot.svm(svm.uuid) else { throw .notFound("SVM", svm.name) }
+            record.state = .running
+            record.migrateRole = .none
+            record.configurationLock = nil
+            if record != draft.snapshot.svm(svm.uuid) { try draft.putSVM(record) }
+        }
+        controller.releaseService(of: svm.uuid)
+        await controller.reconcile()
+    }
+
+    /// The hash of a snapshot.
+    package func contentHash(of volume: VolumeMSID, snapshot: ObjectUUID) async throws -> String {
+        let volume = try self.volume(volume)
+        return contentHashText(try await blocking { try volume.contentHash(of: snapshot) })
+    }
+
+    /// Configures the face as it will be once the SVM is recorded as serving: running, its volumes read-write.
+    private func configure(_ service: any ClientService, _ svm: SVMDescription) throws {
+        var record = svm.configuration.svm
+        record.state = .running
+        var volumes: [(record: VolumeRecord, volume: Volume)] = []
+        for volume in svm.configuration.volumes where volume.state == .online {
+            volumes.append((volume, try self.volume(volume.msid)))
+        }
+        service.configure(
+            ServiceConfiguration(svm: record, exportPolicies: svm.configuration.exportPolicies, volumes: volumes))
+    }
+
+    private func service(of svm: SVMDescription) throws -> any ClientService {
+        guard let service = controller.service(of: svm.uuid) else {
+            throw MigrateError(.failed, "SVM '\(svm.name)' is not prepared", remedy: "the step is tried again")
+        }
+        return service
+    }
+
+    private func volume(_ msid: VolumeMSID) throws -> Volume {
+        guard let volume = controller.volume(msid: msid) else {
+            throw MigrateError(
+                .failed, "there is no volume \(msid) on this cluster", remedy: "look at the aggregates and events of the node")
+        }
+        return volume
+    }
+
+    /// Runs a blocking call; what trying again cannot mend comes as `.refused`.
+    private func blocking<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
+        do {
+            return try await controller.pool.run(body)
+        } catch let error as StorageError {
+            switch error.code {
+            case .noSpace, .damaged, .wrongOwner:
+                throw MigrateError(.refused, error.message, remedy: error.remedy)
+            case .notFound, .exists, .conflict, .inputOutput:
+                throw MigrateError(.failed, error.message, remedy: error.remedy)
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+import Environment
+package import Identity
+import Logging
+package import MigrateOperation
+import Saga
+import Synchronization
+
+/// One operation at work: its record, and the two sides that its steps act on.
+package final class Migration: Sendable {
+    /// The operation.
+    package let operation: ObjectUUID
+    let storage: any DestinationStorage
+    let clusterName: String
+    let environment: Environment
+    let waiting: Waiting
+    let crashPoints: CrashPoints
+    let log: Logger
+    private let directory: any SourceClusterDirectory
+    private let records: MigrateRecords<DestinationRecord>
+    private let epoch: UInt64
+    private let stored: Mutex<Stored<DestinationRecord>>
+    private let memory = Mutex(Memory())
+
+    /// What a step prepared in this process; gone after a crash, which is why it is not in the record.
+    struct Memory: Sendable {
+        /// The cutover that the service was built for.
+        var preparedAttempt: UInt64?
+        /// The cutover that every volume became INSYNC for.
+        var synchronizedAttempt: UInt64?
+        /// The cutover whose protocol state was imported.
+        var importedAttempt: UInt64?
+        /// The integrity check found a difference.
+        var isDifferent = false
+        /// Cutovers in a row that were undone.
+        var cutoverFailures = 0
+    }
+
+    init(
+        _ stored: Stored<DestinationRecord>, records: MigrateRecords<DestinationRecord>,
+        directory: any SourceClusterDirectory, storage: any DestinationStorage, clusterName: String,
+        environment: Environment, waiting: Waiting, crashPoints: CrashPoints, log: Logger
+    ) {
+        operation = stored.record.operation
+        epoch = stored.record.epoch
+        self.stored = Mutex(stored)
+        self.records = records
+        self.directory = directory
+        self.storage = storage
+        self.clusterName = clusterName
+        self.environment = environment
+        self.waiting = waiting
+        self.crashPoints = crashPoints
+        var log = log
+        log[metadataKey: "operation"] = "\(operation)"
+        self.log = log
+    }
+
+    /// The record as it was written last.
+    package var record: DestinationRecord { stored.withLock { $0.record } }
+
+    /// Reads or changes what only this process knows.
+    func remember<Result: Sendable>(_ body: (inout Memory) -> Result) -> Result { memory.withLock { body(&$0) } }
+
+    /// Changes the record durably.
+    /// - Throws: `.fenced` when another orchestrator has taken the operation over.
+    @discardableResult
+    package func update(_ body: (inout DestinationRecord) throws -> Void) async throws -> DestinationRecord {
+        while true {
+            let before = stored.withLock { $0 }
+            var next = before.record
+            try body(&next)
+            if next == before.record { return next }
+            if let revision = try await records.put(next, of: operation, at: before.revision) {
+                stored.withLock { if revision > $0.revision { $0 = Stored(record: next, revision: revision) } }
+                return next
+            }
+            try await reload()
+        }
+    }
+
+    /// Reads the record again, after a write whose outcome is unknown or that somebody else was faster with.
+    func reload() async throws {
+        guard let fresh = try await records.get(operation) else {
+            throw MigrateError(
+                .notFound, code: MigrateCode.unknownOperation, "the record of operation \(operation) is gone",
+                remedy: "start the operation again")
+        }
+        guard fresh.record.epoch == epoch else {
+            throw MigrateError(
+                .fenced, "another orchestrator has taken over operation \(operation)",
+                remedy: "nothing: it goes on there")
+        }
+        stored.withLock { if fresh.revision > $0.revision { $0 = fresh } }
+    }
+
+    /// Asks the source once.
+    func ask(_ request: SourceRequest) async throws -> SourceReply {
+        let source = try await directory.sourceCluster(peerName: record.peerName)
+        return try await source.send(SourceCall(operation: operation, epoch: epoch, request: request))
+    }
+
+    /// Asks the source a few times when it does not answer [173].
+    @discardableResult
+    func askAgain(_ request: SourceRequest, times: Int = 5) async throws -> SourceReply {
+        var delayMilliseconds: UInt64 = 50
+        for _ in 1..<times {
+            do {
+                return try await ask(request)
+            } catch let error as MigrateError where error.kind == .unreachable {
+                try await waiting.milliseconds(delayMilliseconds)
+                delayMilliseconds *= 2
+            }
+        }
+        return try await ask(request)
+    }
+
+    /// Asks the source until it answers; only an answer that makes asking useless is thrown.
+    @discardableResult
+    func askForEver(_ request: SourceRequest) async throws -> SourceReply {
+        var delayMilliseconds: UInt64 = 10
+        while true {
+            do {
+                return try await ask(request)
+            } catch let error as MigrateError where error.kind == .unreachable || error.kind == .failed {
+                if delayMilliseconds > 500 { log.warning("the source does not answer, asking again: \(error)") }
+                try await waiting.milliseconds(delayMilliseconds)
+                delayMilliseconds = min(delayMilliseconds * 2, 1_000)
+            }
+        }
+    }
+
+    /// How far the source is, once it answers.
+    func sourceRecord() async throws -> SourceRecord {
+        guard case .status(let record) = try await askForEver(.status).answer else { throw Self.strangeAnswer("status") }
+        return record
+    }
+
+    /// Runs a deed for every volume of the SVM at once.
+    func forEachVolume(
+        _ body: @escaping @Sendable (VolumeDescription) async throws -> Void
+    ) async throws {
+        let volumes = record.svm.volumes
+        if volumes.count == 1 { return try await body(volumes[0]) }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for volume in volumes { group.addTask { try await body(volume) } }
+            try await group.waitForAll()
+        }
+    }
+
+    /// Runs a saga from where the record's log stands.
+    func run(_ steps: [SagaStep<Migration>], _ direction: SagaPlan.Direction) async throws -> SagaOutcome {
+        var sagaLog = record.log
+        return try await SagaRunner(steps, direction: direction).run(
+            self, log: &sagaLog,
+            persist: { events in try await self.update { $0.log = events } },
+            reached: { name, moment in try await self.crashPoints.reached(name, moment) })
+    }
+
+    static func strangeAnswer(_ request: String) -> MigrateError {
+        MigrateError(
+            .wrongVersion, code: MigrateCode.wrongVersion, "the source answered '\(request)' with something else",
+            remedy: "run the same version of the software on both clusters")
+    }
+}

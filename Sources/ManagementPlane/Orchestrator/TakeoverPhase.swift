@@ -1,0 +1,99 @@
+import Environment
+import Logging
+import MigrateOperation
+import Saga
+
+/// From the point of no return until the destination serves. Without a crash the commit has done all of it already and
+/// each step finds that out; after one, this is where the destination goes on. There is no way back.
+enum TakeoverPhase {
+    static let steps: [SagaStep<Migration>] = [
+        SagaStep("record-ponr", perform: { try await $0.update { $0.isPastPointOfNoReturn = true } }),
+        SagaStep("takeover-volumes", perform: { try await openVolumes($0) }),
+        SagaStep("takeover-service", perform: { try await serve($0) }),
+    ]
+
+    /// Runs the phase.
+    static func run(_ migration: Migration) async throws {
+        guard try await migration.goForward(steps, retryState: nil) else { return }
+        let now = migration.environment.wallClockNanoseconds()
+        try await migration.update {
+            try $0.move(to: .cutoverComplete)
+            if $0.times.cutoverComplete == nil { $0.times.cutoverComplete = now }
+            $0.lastAction = .cutover
+            $0.currentAction = .none
+            $0.enter(.postCutover)
+        }
+        migration.log.notice("the destination serves SVM '\(migration.record.svm.name)'")
+    }
+
+    private static func openVolumes(_ migration: Migration) async throws {
+        try await migration.forEachVolume { try await migration.storage.setReplica(false, $0.msid) }
+    }
+
+    private static func serve(_ migration: Migration) async throws {
+        let record = migration.record
+        let isImported = migration.remember { $0.importedAttempt == record.attempt }
+        if !isImported {
+            // This process is not the one that made the commit: build the service again, and fetch what the clients
+            // were answered, which the source keeps until it is stopped.
+            try await migration.storage.prepareToServe(record.svm)
+            try await fetchProtocolState(migration, record)
+        }
+        try await migration.storage.bindInterfaces(of: record.svm)
+        // A source that does not answer cannot serve either: past the point of no return its gate never opens again.
+        do {
+            try await migration.askAgain(.releaseInterfaces, times: CommitWindow.releaseAttempts)
+        } catch let error as MigrateError where error.kind == .unreachable || error.kind == .failed {
+            migration.log.warning("the source has not confirmed that its interfaces are closed: \(error)")
+        }
+        try await migration.storage.openGate(of: record.svm)
+        // In the same step: until it is recorded, a daemon that was started again must do all of this again.
+        try await migration.storage.recordServing(record.svm, for: migration.operation)
+    }
+
+    private static func fetchProtocolState(_ migration: Migration, _ record: DestinationRecord) async throws {
+        guard let snapshot = record.finalSnapshot else { return }
+        do {
+            let reply = try await migration.askAgain(
+                .hold(attempt: record.attempt, snapshot: snapshot, drainMilliseconds: 0), times: 2)
+            try await migration.storage.importProtocolState(reply.attachment, of: record.svm)
+            migration.remember { $0.importedAttempt = record.attempt }
+        } catch let error as MigrateError {
+            migration.log.warning("the source has no protocol state any more: \(error)")
+            try await migration.update {
+                $0.say(
+                    MigrateCode.wrongState,
+                    "both daemons were restarted in the cutover: the duplicate request cache did not move")
+            }
+        }
+    }
+}
+
+extension Migration {
+    /// Runs a saga that only goes forward until it finishes.
+    /// - Parameter retryState: The state to show while a failed step waits for its next try; nil keeps the state.
+    /// - Returns: Whether it finished; false when it is stuck, which ends the operation.
+    func goForward(_ steps: [SagaStep<Migration>], retryState: MigrationState?) async throws -> Bool {
+        var delayMilliseconds: UInt64 = 50
+        let workingState = record.state
+        while true {
+            switch try await run(steps, .forwardOnly) {
+            case .finished:
+                try await update { try $0.move(to: workingState) }
+                return true
+            case .failed(let step, let reason), .undone(let step, let reason):
+                log.warning("step '\(step)' failed and is tried again: \(reason)")
+                try await update {
+                    $0.say(MigrateCode.wrongState, "step '\(step)' failed and is tried again: \(reason)")
+                    if let retryState { try $0.move(to: retryState) }
+                }
+                try await waiting.milliseconds(delayMilliseconds)
+                delayMilliseconds = min(delayMilliseconds * 2, 5_000)
+                if retryState != nil { try await update { try $0.move(to: workingState) } }
+            case .stuck(let step, let reason):
+                log.critical("step '\(step)' is stuck: \(reason)")
+                return false
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+import AsyncHTTPClient
+import ClusterConfiguration
+import ClusterService
+import Environment
+import Foundation
+import class Hummingbird.Router
+import struct Hummingbird.BasicRequestContext
+import Logging
+import MigrateOperation
+import MigrateSource
+import Orchestrator
+import RESTAPI
+import ReplicatedDatabase
+import ServiceLifecycle
+import StorageControl
+
+/// Both sides of migrate operations in this daemon: it may be the source of some and the destination of others.
+struct MigrateParts: Sendable {
+    let source: MigrateSource
+    let orchestrator: Orchestrator
+    private let store: ConfigurationStore
+
+    /// Makes both sides; nothing runs yet.
+    init(
+        database: any ReplicatedDatabase, controller: StorageController, settings: DaemonConfiguration,
+        environment: Environment
+    ) throws {
+        let crashPoints: CrashPoints
+        do {
+            crashPoints = try CrashTesting.crashPoints(
+                setting: ProcessInfo.processInfo.environment[CrashTesting.variable], isAllowed: settings.isTesting)
+        } catch {
+            throw ManagementError(migrate: error)
+        }
+        let waiting = Waiting { try await Task.sleep(for: .nanoseconds(Int64(clamping: $0))) }
+        let log = Logger(label: "godwitd.migrate")
+        store = controller.store
+        source = MigrateSource(
+            database: database, storage: ControllerSourceStorage(controller), environment: environment, waiting: waiting,
+            crashPoints: crashPoints, log: log)
+        orchestrator = Orchestrator(
+            database: database, storage: ControllerDestinationStorage(controller),
+            directory: PeerDirectory(client: .shared, store: controller.store), node: controller.node.uuid,
+            clusterName: settings.clusterName, environment: environment, waiting: waiting, crashPoints: crashPoints,
+            log: log)
+    }
+
+    /// Starts the storage, with the gates held of what this cluster may not serve any more.
+    func start(_ controller: StorageController, _ aggregates: [AggregateSetting]) async throws {
+        let silenced = try await source.settleAfterRestart()
+        try await controller.start(aggregates: aggregates, holding: silenced)
+        try await source.finishAfterRestart()
+    }
+
+    /// The routes: migrations for users, calls of other clusters.
+    func routes(_ controller: StorageController, _ jobs: JobManager) -> [any RouteGroup] {
+        [
+            MigrationRoutes(orchestrator: orchestrator, controller: controller, jobs: jobs),
+            PeerRoutes(routes: ClusterServiceRoutes(source: source, store: store)),
+        ]
+    }
+
+    /// What runs as long as the daemon does.
+    var services: [any Service] {
+        [MigrateSourceService(source: source), OrchestratorService(orchestrator: orchestrator)]
+    }
+}
+
+/// The calls of other clusters, on the same listener as the management interface.
+private struct PeerRoutes: RouteGroup {
+    let routes: ClusterServiceRoutes
+
+    func register(on router: Router<BasicRequestContext>) { routes.register(on: router) }
+}
+
+/// Watches the deadlines of the source side until the daemon ends.
+private struct MigrateSourceService: Service {
+    let source: MigrateSource
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown { await source.run() }
+    }
+}
+
+/// Drives the operations of the destination side until the daemon ends; the next start goes on.
+private struct OrchestratorService: Service {
+    let orchestrator: Orchestrator
+
+    func run() async throws {
+        try await cancelWhenGracefulShutdown { try await orchestrator.run() }
+    }
+}

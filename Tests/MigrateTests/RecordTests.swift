@@ -1,0 +1,75 @@
+import Identity
+import MigrateOperation
+import Testing
+
+private func record() -> SourceRecord {
+    SourceRecord(
+        operation: ObjectUUID(high: 1, low: 1), epoch: 3, svm: ObjectUUID(high: 2, low: 2), svmName: "svm",
+        destinationCluster: "beta")
+}
+
+private func committed() throws -> SourceRecord {
+    try record().after(.lock(attempt: 1)).after(.arm(attempt: 1, deadlineWallClockNanoseconds: 5))
+}
+
+private func kind(_ body: () throws -> SourceRecord) -> MigrateError.Kind? {
+    do {
+        _ = try body()
+        return nil
+    } catch {
+        return (error as? MigrateError)?.kind
+    }
+}
+
+@Suite struct SourceRecordTests {
+    @Test func exactlyOneOfTimerAndPointOfNoReturnWins() throws {
+        let recovered = try committed().after(.recover(attempt: 1, reason: "timer"))
+        #expect(recovered.state == .recovered)
+        #expect(kind { try recovered.after(.pointOfNoReturn(attempt: 1)) } == .commitRecovered)
+        let passed = try committed().after(.pointOfNoReturn(attempt: 1))
+        #expect(passed.state == .ponr)
+        #expect(kind { try passed.after(.recover(attempt: 1, reason: "timer")) } == .pastPointOfNoReturn)
+    }
+
+    @Test func everyEventMayBeRepeated() throws {
+        let events: [SourceEvent] = [
+            .lock(attempt: 1), .arm(attempt: 1, deadlineWallClockNanoseconds: 5), .pointOfNoReturn(attempt: 1), .release,
+            .clean,
+        ]
+        var current = record()
+        for event in events {
+            current = try current.after(event)
+            #expect(try current.after(event) == current)
+        }
+        #expect(current.state == .cleaned)
+    }
+
+    @Test func pointOfNoReturnOfAnOlderAttemptIsRefused() throws {
+        let second = try committed().after(.recover(attempt: 1, reason: "timer")).after(.unlock(attempt: 1))
+            .after(.lock(attempt: 2)).after(.arm(attempt: 2, deadlineWallClockNanoseconds: 9))
+        #expect(kind { try second.after(.pointOfNoReturn(attempt: 1)) } == .commitRecovered)
+        #expect(try second.after(.pointOfNoReturn(attempt: 2)).state == .ponr)
+    }
+
+    @Test func olderEpochsAreFenced() throws {
+        #expect(kind { try record().fenced(by: 2) } == .fenced)
+        #expect(try record().fenced(by: 7).epoch == 7)
+    }
+
+    @Test func servesOnlyWhenNobodyElseMay() throws {
+        #expect(record().mayServe)
+        #expect(try !committed().mayServe)
+        #expect(try committed().after(.recover(attempt: 1, reason: "")).mayServe)
+        #expect(try !committed().after(.pointOfNoReturn(attempt: 1)).mayServe)
+    }
+
+    @Test func everyStateOfTheOperationIsReachable() {
+        var reached: Set<MigrationState> = [.precheckStarted]
+        var frontier = reached
+        while !frontier.isEmpty {
+            frontier = Set(frontier.flatMap(\.successors)).subtracting(reached)
+            reached.formUnion(frontier)
+        }
+        #expect(reached == Set(MigrationState.allCases))
+    }
+}

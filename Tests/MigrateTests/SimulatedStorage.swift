@@ -1,0 +1,183 @@
+import ClusterConfiguration
+import Identity
+import MigrateOperation
+import MigrateSource
+import Orchestrator
+import Replication
+import Synchronization
+
+let svmUUID = ObjectUUID(high: 10, low: 10)
+let volumeMSID = VolumeMSID(rawValue: 77)
+
+/// The source's storage in the simulated world.
+struct SimulatedSource: SourceStorage {
+    let world: World
+    let process: Process
+
+    func describe(svmName: String) async throws -> (description: SVMDescription, findings: [PrecheckFinding])? {
+        guard svmName == "svm" else { return nil }
+        let record = SVMRecord(
+            uuid: svmUUID, name: "svm", state: .running, handleKey: HandleKey(first: 1, second: 2))
+        let volume = VolumeDescription(
+            uuid: ObjectUUID(high: 11, low: 11), name: "volume", msid: volumeMSID, sizeBytes: 1_000,
+            isSpaceGuaranteed: false, usedBytes: 10)
+        let description = SVMDescription(
+            uuid: svmUUID, name: "svm", clusterName: "alpha", clusterUUID: ObjectUUID(high: 12, low: 12),
+            protocolVersion: migrateProtocolVersion, replicationAddress: "127.0.0.1", replicationPort: 1,
+            replicationSecret: "secret", volumes: [volume], interfaces: [],
+            configuration: SVMConfiguration(svm: record, exportPolicies: [], volumes: [], interfaces: []))
+        return (description, [])
+    }
+    func name(of svm: ObjectUUID) async throws -> String? {
+        try world.deed("source-name", process) { $0.sourceExists ? "svm" : nil }
+    }
+    func setOperation(_ operation: ObjectUUID?, of svm: ObjectUUID) async throws {}
+    func setConfigurationLock(_ operation: ObjectUUID?, of svm: ObjectUUID) async throws {
+        try world.deed("source-lock", process) { $0.sourceLock = operation }
+    }
+    func takeSnapshot(_ snapshot: OperationSnapshot, of svm: ObjectUUID) async throws {
+        try world.deed("source-take-snapshot", process) { state in
+            if state.sourceSnapshots[snapshot.uuid] != nil { return }
+            state.sourceSnapshots[snapshot.uuid] = state.sourceContent
+            if state.mirrorIsInSync { state.destinationSnapshots[snapshot.uuid] = state.sourceContent }
+        }
+    }
+    func deleteSnapshots(_ snapshots: [ObjectUUID], of svm: ObjectUUID) async throws {
+        try world.deed("source-delete-snapshots", process) { state in
+            for snapshot in snapshots { state.sourceSnapshots[snapshot] = nil }
+        }
+    }
+    func mirrorStates(of svm: ObjectUUID) async throws -> [VolumeMSID: MirrorState] {
+        try world.deed("source-mirrors", process) { [volumeMSID: $0.mirrorIsInSync ? .inSync : .outOfSync] }
+    }
+    func holdGate(of svm: ObjectUUID) async throws {
+        try world.deed("source-hold", process) { $0.sourceGateIsOpen = false }
+    }
+    func drainGate(of svm: ObjectUUID, withinMilliseconds: UInt64) async throws -> Bool {
+        try world.deed("source-drain", process) { _ in true }
+    }
+    func exportProtocolState(of svm: ObjectUUID) async throws -> [UInt8] {
+        try world.deed("source-export", process) { _ in [1, 2, 3] }
+    }
+    func reopenGate(of svm: ObjectUUID) async throws {
+        try world.deed("source-reopen", process) { state in
+            if state.sourceIsRecordedRunning { state.sourceGateIsOpen = true }
+        }
+    }
+    func releaseInterfaces(of svm: ObjectUUID) async throws {
+        try world.deed("source-release", process) { $0.sourceIsBound = false }
+    }
+    func stop(_ svm: ObjectUUID, for operation: ObjectUUID) async throws {
+        try world.deed("source-stop", process) { state in
+            state.sourceIsRecordedRunning = false
+            state.sourceGateIsOpen = false
+            state.sourceIsBound = false
+            state.mirrorIsInSync = false
+        }
+    }
+    func contentHash(of volume: VolumeMSID, snapshot: ObjectUUID) async throws -> String {
+        try world.deed("source-hash", process) { state in
+            guard let content = state.sourceSnapshots[snapshot] else { throw SimulatedFailure(deed: "no snapshot") }
+            return contentHashText(UInt64(content))
+        }
+    }
+    func deleteSVM(_ svm: ObjectUUID) async throws {
+        try world.deed("source-delete", process) { $0.sourceExists = false }
+    }
+}
+
+/// The destination's storage in the simulated world.
+struct SimulatedDestination: DestinationStorage {
+    let world: World
+    let process: Process
+
+    func precheck(
+        _ svm: SVMDescription, _ options: MigrationOptions
+    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) { ([], svm.volumes) }
+    func createSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        try world.deed("create-svm", process) { $0.destinationExists = true }
+    }
+    func createVolumes(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        try world.deed("create-volumes", process) { $0.destinationVolumesExist = true }
+    }
+    func createInterfaces(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        try world.deed("create-interfaces", process) { $0.destinationInterfacesExist = true }
+    }
+    func deleteSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        try world.deed("delete-svm", process) { state in
+            state.destinationExists = false
+            state.destinationVolumesExist = false
+            state.destinationInterfacesExist = false
+        }
+    }
+    func transfer(
+        _ volume: VolumeMSID, of svm: SVMDescription, upTo snapshot: ObjectUUID, throttleBytesPerSecond: UInt64
+    ) async throws -> TransferStatistics {
+        try world.deed("transfer", process) { state in
+            guard let content = state.sourceSnapshots[snapshot] else { throw SimulatedFailure(deed: "no snapshot") }
+            guard state.destinationIsReplica else { throw SimulatedFailure(deed: "not a replica") }
+            state.destinationContent = content
+            state.destinationSnapshots[snapshot] = content
+            var statistics = TransferStatistics()
+            statistics.bytes = 10
+            return statistics
+        }
+    }
+    func startSynchronous(_ volume: VolumeMSID, of svm: SVMDescription) async throws {
+        try world.deed("start-synchronous", process) { state in
+            guard state.destinationIsReplica, state.sourceIsBound else { throw SimulatedFailure(deed: "no source") }
+            state.destinationContent = state.sourceContent
+            state.mirrorIsInSync = true
+        }
+    }
+    func mirrorStatus(of volume: VolumeMSID) -> VolumeMirrorStatus {
+        let isInSync = world.state.withLock { $0.mirrorIsInSync }
+        return VolumeMirrorStatus(state: isInSync ? .inSync : .transitioning, transfer: TransferStatistics(), failure: nil)
+    }
+    func stopMirror(_ volume: VolumeMSID) async throws {
+        try world.deed("stop-mirror", process) { $0.mirrorIsInSync = false }
+    }
+    func hasSnapshot(_ snapshot: ObjectUUID, _ volume: VolumeMSID) async throws -> Bool {
+        try world.deed("has-snapshot", process) { $0.destinationSnapshots[snapshot] != nil }
+    }
+    func setReplica(_ isReplica: Bool, _ volume: VolumeMSID) async throws {
+        try world.deed("set-replica", process) { $0.destinationIsReplica = isReplica }
+    }
+    func deleteSnapshots(_ snapshots: [ObjectUUID], of svm: SVMDescription) async throws {
+        try world.deed("delete-snapshots", process) { state in
+            for snapshot in snapshots { state.destinationSnapshots[snapshot] = nil }
+        }
+    }
+    func prepareToServe(_ svm: SVMDescription) async throws {
+        try world.deed("prepare", process) { $0.destinationIsPrepared = true }
+    }
+    func discardPrepared(_ svm: SVMDescription) async throws {
+        try world.deed("discard", process) { $0.destinationIsPrepared = false }
+    }
+    func importProtocolState(_ state: [UInt8], of svm: SVMDescription) async throws {
+        try world.deed("import", process) { world in
+            guard world.destinationIsPrepared, state == [1, 2, 3] else { throw SimulatedFailure(deed: "state") }
+        }
+    }
+    func bindInterfaces(of svm: SVMDescription) async throws {
+        try world.deed("bind", process) { state in
+            guard state.destinationIsPrepared else { throw SimulatedFailure(deed: "not prepared") }
+            state.destinationIsBound = true
+        }
+    }
+    func openGate(of svm: SVMDescription) async throws {
+        try world.deed("open-gate", process) { state in
+            guard state.destinationIsPrepared else { throw SimulatedFailure(deed: "not prepared") }
+            state.destinationGateIsOpen = true
+        }
+    }
+    func recordServing(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        try world.deed("record-serving", process) { $0.destinationIsRecordedServing = true }
+    }
+    func contentHash(of volume: VolumeMSID, snapshot: ObjectUUID) async throws -> String {
+        try world.deed("destination-hash", process) { state in
+            guard let content = state.destinationSnapshots[snapshot] else { throw SimulatedFailure(deed: "no snapshot") }
+            return contentHashText(UInt64(content))
+        }
+    }
+}
