@@ -2,6 +2,7 @@ import ClusterConfiguration
 import Environment
 import Foundation
 import Logging
+import NetworkModule
 import RESTAPI
 import ReplicatedDatabase
 import ReplicatedDatabaseSQLite
@@ -23,6 +24,7 @@ struct Daemon {
         let database = try openDatabase()
         let environment = Environment.system
         let store = ConfigurationStore(database)
+        let threads = NetworkThreads()
         let node = try await StorageController.register(
             clusterName: settings.clusterName,
             nodeName: settings.nodeName,
@@ -36,7 +38,9 @@ struct Daemon {
             node: node,
             environment: environment,
             logger: Logger(label: "godwitd.storage"),
-            makeService: makeClientService
+            makeService: { [threads] svm in
+                NFSClientService(svm, threads: threads, environment: environment, logger: Logger(label: "godwitd.nfs"))
+            }
         )
         let migrate = try MigrateParts(
             database: database,
@@ -53,6 +57,7 @@ struct Daemon {
             throw error
         }
         try database.close()
+        await threads.stop()
         logger.notice("ended")
         // The lock must outlive everything that uses the directory.
         _ = consume lock
