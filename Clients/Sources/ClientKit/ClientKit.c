@@ -1,11 +1,13 @@
 #include "ClientKit.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 
 extern char *program_invocation_short_name;
@@ -156,97 +158,131 @@ static void pump_attempt(struct rpc_context *rpc, attempt *state) {
 }
 
 /// One attempt to reach `program` on `port`. Null when it failed.
-static struct nfs_context *connect_once(const kit_target *target, int port, int program, int version, char *reason) {
-    struct nfs_context *nfs = nfs_init_context();
-    if (nfs == NULL) {
+static struct rpc_context *connect_once(const kit_target *target, int port, int program, int version, char *reason) {
+    struct rpc_context *rpc = rpc_init_context();
+    if (rpc == NULL) {
         kit_fail("libnfs could not make a context: out of memory.");
     }
     attempt state = {0};
-    struct rpc_context *rpc = nfs_get_rpc_context(nfs);
     if (rpc_connect_port_async(rpc, target->address, port, program, version, note_connected, &state) != 0) {
         snprintf(state.reason, sizeof state.reason, "%s", rpc_get_error(rpc));
     } else {
         pump_attempt(rpc, &state);
     }
     if (state.is_ok) {
-        return nfs;
+        return rpc;
     }
     snprintf(reason, 256, "%s", state.reason);
-    nfs_destroy_context(nfs);
+    rpc_destroy_context(rpc);
     return NULL;
 }
 
 /// `connect_once` again and again until the patience is at its end.
-static struct nfs_context *connect_patiently(
+static struct rpc_context *connect_patiently(
     const kit_target *target, int port, int program, int version, unsigned patience_seconds, char *reason) {
     uint64_t deadline = kit_now_nanoseconds() + (uint64_t)patience_seconds * 1000000000ull;
     for (;;) {
-        struct nfs_context *nfs = connect_once(target, port, program, version, reason);
-        if (nfs != NULL || kit_now_nanoseconds() >= deadline) {
-            return nfs;
+        struct rpc_context *rpc = connect_once(target, port, program, version, reason);
+        if (rpc != NULL || kit_now_nanoseconds() >= deadline) {
+            return rpc;
         }
         kit_sleep_microseconds(20000);
     }
 }
 
-bool kit_connect(
-    kit_connection *connection, const kit_target *target, uint32_t first_xid, unsigned patience_seconds, char reason[256]) {
-    *connection = (kit_connection){.target = target};
-    connection->nfs =
-        connect_patiently(target, target->nfs_port, NFS_PROGRAM, NFS_V3, patience_seconds, reason);
-    if (connection->nfs == NULL) {
-        return false;
-    }
-    connection->rpc = nfs_get_rpc_context(connection->nfs);
-    // -1: for ever. Set after the first connection, because connecting resets it.
-    nfs_set_autoreconnect(connection->nfs, -1);
-    rpc_set_next_xid(connection->rpc, first_xid);
-    return true;
+struct rpc_context *kit_connect_plain(const kit_target *target, unsigned patience_seconds, char reason[256]) {
+    return connect_patiently(target, target->nfs_port, NFS_PROGRAM, NFS_V3, patience_seconds, reason);
 }
 
-void kit_service(kit_connection *connection, int events) {
-    int failed = rpc_service(connection->rpc, events);
-    // libnfs asks for POLLIN exactly when it is connected.
-    bool is_connected = (rpc_which_events(connection->rpc) & POLLIN) != 0;
-    if (failed >= 0 && is_connected) {
-        connection->is_broken = false;
-        return;
+bool kit_connect(
+    kit_connection *connection, const kit_target *target, uint32_t first_xid, unsigned patience_seconds, char reason[256]) {
+    struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)target->nfs_port)};
+    int inner = -1;
+    memset(connection, 0, sizeof *connection);
+    if (inet_pton(AF_INET, target->address, &server.sin_addr) != 1) {
+        kit_usage("'%s' is not an IPv4 address.", target->address);
     }
-    if (!connection->is_broken) {
-        connection->is_broken = true;
-        connection->losses++;
+    connection->rpc = rpc_init_context();
+    if (connection->rpc == NULL || !relay_open(&connection->relay, server, &inner)) {
+        kit_fail("out of memory or descriptors.");
     }
-    if (failed < 0 || (events & (POLLERR | POLLHUP)) != 0) {
-        // Refused: nobody listens there at the moment. A short rest keeps this loop from eating a processor.
-        kit_sleep_microseconds(2000);
+    rpc_set_fd(connection->rpc, inner);
+    rpc_set_next_xid(connection->rpc, first_xid);
+    // The socket pair is connected from the start; the first service call makes libnfs see that.
+    rpc_service(connection->rpc, POLLOUT);
+    attempt state = {0};
+    rpc_nfs3_null_async(connection->rpc, note_connected, &state);
+    uint64_t deadline = kit_now_nanoseconds() + (uint64_t)patience_seconds * 1000000000ull;
+    while (!state.is_done) {
+        kit_pump(connection, 100);
+        if (!state.is_done && kit_now_nanoseconds() > deadline) {
+            kit_disconnect(connection);
+            snprintf(reason, 256, "nobody answered a NULL call");
+            return false;
+        }
+    }
+    snprintf(reason, 256, "%s", state.reason);
+    return state.is_ok;
+}
+
+/// What is due on one connection: libnfs writes, the relay carries, libnfs reads. True when libnfs got bytes.
+static bool serve(kit_connection *connection) {
+    bool got_bytes = false;
+    int waiting = 0;
+    rpc_service(connection->rpc, rpc_which_events(connection->rpc) & POLLOUT);
+    relay_run(&connection->relay);
+    connection->losses = connection->relay.losses;
+    // One service call reads no more than a record mark or a record.
+    while (ioctl(rpc_get_fd(connection->rpc), FIONREAD, &waiting) == 0 && waiting > 0) {
+        got_bytes = true;
+        if (rpc_service(connection->rpc, POLLIN) < 0) {
+            kit_fail("libnfs could not read a reply: %s", rpc_get_error(connection->rpc));
+        }
+    }
+    return got_bytes;
+}
+
+void kit_pump_all(kit_connection *connections, unsigned count, int timeout_milliseconds) {
+    struct pollfd entries[3 * KIT_CONNECTIONS_MAX];
+    nfds_t used = 0;
+    for (unsigned index = 0; index < count; index++) {
+        kit_connection *connection = &connections[index];
+        if (serve(connection)) {
+            timeout_milliseconds = 0;
+        }
+        short events = (short)rpc_which_events(connection->rpc);
+        entries[used++] = (struct pollfd){.fd = rpc_get_fd(connection->rpc), .events = events};
+        used += (nfds_t)relay_poll_entries(&connection->relay, entries + used);
+        if (connection->relay.state == RELAY_DOWN && timeout_milliseconds > 2) {
+            timeout_milliseconds = 2;
+        }
+    }
+    if (poll(entries, used, timeout_milliseconds) > 0) {
+        for (unsigned index = 0; index < count; index++) {
+            serve(&connections[index]);
+        }
     }
 }
 
 void kit_pump(kit_connection *connection, int timeout_milliseconds) {
-    struct pollfd entry = {
-        .fd = rpc_get_fd(connection->rpc), .events = (short)rpc_which_events(connection->rpc)};
-    int ready = poll(&entry, 1, timeout_milliseconds);
-    if (ready > 0) {
-        kit_service(connection, entry.revents);
-    }
+    kit_pump_all(connection, 1, timeout_milliseconds);
 }
 
 void kit_disconnect(kit_connection *connection) {
-    if (connection->nfs != NULL) {
-        nfs_destroy_context(connection->nfs);
-        connection->nfs = NULL;
+    if (connection->rpc != NULL) {
+        rpc_destroy_context(connection->rpc);
+        relay_close(&connection->relay);
         connection->rpc = NULL;
     }
 }
 
 bool kit_mount(const kit_target *target, unsigned patience_seconds, kit_handle *root, char reason[256]) {
-    struct nfs_context *nfs =
+    struct rpc_context *rpc =
         connect_patiently(target, target->mount_port, MOUNT_PROGRAM, MOUNT_V3, patience_seconds, reason);
-    if (nfs == NULL) {
+    if (rpc == NULL) {
         return false;
     }
     attempt state = {0};
-    struct rpc_context *rpc = nfs_get_rpc_context(nfs);
     if (rpc_mount3_mnt_async(rpc, note_mounted, (char *)(uintptr_t)target->export_path, &state) != 0) {
         snprintf(state.reason, sizeof state.reason, "%s", rpc_get_error(rpc));
     } else {
@@ -254,7 +290,7 @@ bool kit_mount(const kit_target *target, unsigned patience_seconds, kit_handle *
     }
     *root = state.root;
     snprintf(reason, 256, "%s", state.reason);
-    nfs_destroy_context(nfs);
+    rpc_destroy_context(rpc);
     return state.is_ok;
 }
 

@@ -13,6 +13,8 @@
 #include <nfsc/libnfs-raw-mount.h>
 #include <nfsc/libnfs-raw-nfs.h>
 
+#include "Relay.h"
+
 /// Monotonic time in nanoseconds.
 uint64_t kit_now_nanoseconds(void);
 
@@ -61,16 +63,13 @@ typedef struct kit_target {
 /// Takes `nfs://ADDRESS/EXPORT`. `mount_port` 0 means the same port as NFS. Ends the program on a malformed URL.
 kit_target kit_target_parse(const char *url, uint64_t nfs_port, uint64_t mount_port);
 
-/// A connection to the NFS program of a target. libnfs keeps the calls that are not answered yet and sends them again,
-/// with the same transaction ids, when the connection had to be made anew.
+/// A connection to the NFS program of a target that outlives the server: calls that are not answered yet are sent
+/// again, with the same transaction ids, when the TCP connection had to be made anew (see Relay.h).
 typedef struct kit_connection {
-    const kit_target *target;
-    struct nfs_context *nfs;
     struct rpc_context *rpc;
-    /// True between the loss of a connection and the next one.
-    bool is_broken;
-    /// How often the connection was lost. A call during which this grew was, or may have been, sent twice.
+    /// How often the TCP connection was lost. A call during which this grew was, or may have been, sent twice.
     uint64_t losses;
+    relay relay;
 } kit_connection;
 
 /// Connects to the NFS program, trying for `patience_seconds`. `first_xid` keeps the transaction ids of several
@@ -81,11 +80,15 @@ bool kit_connect(
 /// Waits at most `timeout_milliseconds` for the connection and does what is due on it, which includes reconnecting.
 void kit_pump(kit_connection *connection, int timeout_milliseconds);
 
-/// Does what is due after a poll of the caller's own returned `events` for this connection.
-void kit_service(kit_connection *connection, int events);
+/// `kit_pump` for several connections at once, at most `KIT_CONNECTIONS_MAX`.
+#define KIT_CONNECTIONS_MAX 64
+void kit_pump_all(kit_connection *connections, unsigned count, int timeout_milliseconds);
 
 /// Closes the connection; calls that are not answered are cancelled.
 void kit_disconnect(kit_connection *connection);
+
+/// A plain libnfs connection without a relay, for measuring: when it breaks, it is gone.
+struct rpc_context *kit_connect_plain(const kit_target *target, unsigned patience_seconds, char reason[256]);
 
 /// The root handle of the export through MOUNT 3, trying for `patience_seconds`.
 bool kit_mount(const kit_target *target, unsigned patience_seconds, kit_handle *root, char reason[256]);
