@@ -57,6 +57,9 @@ public final class GaneshaServer {
         try waitUntilListening(child, address: "127.0.0.1", port: port + 1, seconds: 30)
     }
 
+    /// Ends the server as a crash would; the port mapper stays.
+    public func crash() { daemon?.crash() }
+
     /// Ends what `start` started.
     public func stop() {
         daemon?.stop()

@@ -83,12 +83,19 @@ public final class GodwitServer {
         try text.write(toFile: configurationPath, atomically: true, encoding: .utf8)
     }
 
-    /// Starts the daemon and waits until it serves.
-    public func start(seconds: Double = 60) throws {
+    /// Starts the daemon and waits for nothing.
+    @discardableResult
+    public func launch() throws -> ChildProcess {
         try? FileManager.default.removeItem(atPath: readyPath)
         let child = try ChildProcess(
             layout.daemonPath, ["--config", configurationPath, "--ready-file", readyPath], logPath: logPath)
         daemon = child
+        return child
+    }
+
+    /// Starts the daemon and waits until it serves.
+    public func start(seconds: Double = 60) throws {
+        let child = try launch()
         let deadline = monotonicSeconds() + seconds
         while !FileManager.default.fileExists(atPath: readyPath) {
             guard child.isRunning, monotonicSeconds() < deadline else {
