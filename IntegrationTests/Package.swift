@@ -24,6 +24,7 @@ let package = Package(
                 .product(name: "Harness", package: "Benchmarks"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
-            swiftSettings: settings)
+            swiftSettings: settings
+        )
     ]
 )

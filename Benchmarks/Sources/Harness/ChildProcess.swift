@@ -140,17 +140,24 @@ public func runCommand(
         unlink(base + ".err")
     }
     let child = try ChildProcess(
-        executable, arguments, environment: environment, logPath: base + ".err", outputPath: base + ".out")
+        executable,
+        arguments,
+        environment: environment,
+        logPath: base + ".err",
+        outputPath: base + ".out"
+    )
     guard let status = child.wait(seconds: timeoutSeconds) else {
         child.crash()
         throw HarnessError(
             "'\(executable) \(arguments.joined(separator: " "))' did not end within \(timeoutSeconds) s",
-            remedy: "look at the log of the server")
+            remedy: "look at the log of the server"
+        )
     }
     return CommandResult(
         status: status,
         output: (try? String(contentsOfFile: base + ".out", encoding: .utf8)) ?? "",
-        error: (try? String(contentsOfFile: base + ".err", encoding: .utf8)) ?? "")
+        error: (try? String(contentsOfFile: base + ".err", encoding: .utf8)) ?? ""
+    )
 }
 
 /// Runs a program to its end and throws when its exit status is not 0.
@@ -162,11 +169,16 @@ public func runChecked(
     timeoutSeconds: Double = 300
 ) throws -> String {
     let result = try runCommand(
-        executable, arguments, environment: environment, timeoutSeconds: timeoutSeconds)
+        executable,
+        arguments,
+        environment: environment,
+        timeoutSeconds: timeoutSeconds
+    )
     guard result.status == 0 else {
         throw HarnessError(
             "'\(executable) \(arguments.joined(separator: " "))' ended with \(result.status): \(result.error)",
-            remedy: "mend what it says and start again")
+            remedy: "mend what it says and start again"
+        )
     }
     return result.output
 }
@@ -187,7 +199,8 @@ public func findExecutable(_ name: String) throws -> String {
     }
     throw HarnessError(
         "there is no program '\(name)' on this machine",
-        remedy: "install the packages of scripts/packages-bench.txt")
+        remedy: "install the packages of scripts/packages-bench.txt"
+    )
 }
 
 /// Seconds of the monotonic clock.
@@ -220,7 +233,8 @@ public func waitUntilListening(_ child: ChildProcess, address: String, port: Int
         guard child.isRunning, monotonicSeconds() < deadline else {
             throw HarnessError(
                 "nothing listens on \(address):\(port); the log says:\n\(child.logTail)",
-                remedy: "see \(child.logPath)")
+                remedy: "see \(child.logPath)"
+            )
         }
         usleep(10_000)
     }

@@ -52,7 +52,8 @@ public final class GaneshaServer {
                 "-F", "-f", "\(directory)/ganesha.conf", "-L", "\(directory)/ganesha.log", "-p",
                 "\(directory)/ganesha.pid",
             ],
-            logPath: "\(directory)/ganesha.out")
+            logPath: "\(directory)/ganesha.out"
+        )
         daemon = child
         try waitUntilListening(child, address: "127.0.0.1", port: port + 1, seconds: 30)
     }

@@ -88,7 +88,10 @@ public final class GodwitServer {
     public func launch() throws -> ChildProcess {
         try? FileManager.default.removeItem(atPath: readyPath)
         let child = try ChildProcess(
-            layout.daemonPath, ["--config", configurationPath, "--ready-file", readyPath], logPath: logPath)
+            layout.daemonPath,
+            ["--config", configurationPath, "--ready-file", readyPath],
+            logPath: logPath
+        )
         daemon = child
         return child
     }
@@ -147,8 +150,11 @@ public final class GodwitServer {
     /// Walks all metadata of the volume. Nil when it is clean, else what was found.
     public func checkVolume() throws -> String? {
         let result = try runCommand(
-            layout.commandPath, ["volume", "check", "--svm", Self.svm, "--volume", Self.volume],
-            environment: environment, timeoutSeconds: 600)
+            layout.commandPath,
+            ["volume", "check", "--svm", Self.svm, "--volume", Self.volume],
+            environment: environment,
+            timeoutSeconds: 600
+        )
         return result.status == 0 ? nil : result.output + result.error
     }
 
@@ -157,5 +163,71 @@ public final class GodwitServer {
         let started = monotonicSeconds()
         try command(["snapshot", "create", "--svm", Self.svm, "--volume", volume, "--name", name])
         return monotonicSeconds() - started
+    }
+
+    /// Makes this cluster and another each other's peers.
+    public func peer(with other: GodwitServer) throws {
+        for (one, two) in [(self, other), (other, self)] {
+            try one.command([
+                "cluster", "peer", "create", "--name", two.layout.cluster, "--address",
+                "127.0.0.1:\(two.layout.managementPort)", "--replication", "127.0.0.1:\(two.layout.replicationPort)",
+                "--passphrase", "only-for-this-machine",
+            ])
+        }
+    }
+
+    /// On the destination: starts to move the SVM here, never cutting over, so that its transfers can be measured.
+    public func startMigrate(from source: GodwitServer) throws {
+        try command([
+            "svm", "migrate", "start", "--svm", Self.svm, "--source-cluster", source.layout.cluster, "--auto-cutover",
+            "false", "--ready-transfers", "1000000",
+        ])
+    }
+
+    /// How far the transfers of the one volume of the one migrate operation are.
+    public struct TransferProgress: Sendable {
+        /// The state of the operation.
+        public let state: String
+        /// Transfers that are complete.
+        public let transfers: Int
+        /// Milliseconds and bytes of all of them.
+        public let milliseconds: Int
+        /// See `milliseconds`.
+        public let bytes: Int
+    }
+
+    /// On the destination: reads the progress.
+    public func transferProgress() throws -> TransferProgress {
+        let text = "http://127.0.0.1:\(layout.managementPort)/api/svm/migrations?fields=*"
+        guard let url = URL(string: text), let data = try? Data(contentsOf: url),
+            let answer = try JSONSerialization.jsonObject(with: data) as? [String: Any],
+            let record = (answer["records"] as? [[String: Any]])?.first,
+            let details = record["godwit"] as? [String: Any],
+            let volume = (details["volumes"] as? [[String: Any]])?.first
+        else {
+            throw HarnessError("\(text) does not tell of a migrate operation", remedy: "see \(logPath)")
+        }
+        return TransferProgress(
+            state: record["state"] as? String ?? "",
+            transfers: volume["transfers"] as? Int ?? 0,
+            milliseconds: volume["transfer_milliseconds"] as? Int ?? 0,
+            bytes: volume["bytes_transferred"] as? Int ?? 0
+        )
+    }
+
+    /// On the destination: polls until so many transfers are complete.
+    public func waitForTransfers(_ count: Int, seconds: Double) throws -> TransferProgress {
+        let deadline = monotonicSeconds() + seconds
+        while true {
+            let progress = try transferProgress()
+            if progress.transfers >= count { return progress }
+            guard !progress.state.hasSuffix("failed"), monotonicSeconds() < deadline else {
+                throw HarnessError(
+                    "the transfers stand still: state \(progress.state), \(progress.transfers) of \(count)",
+                    remedy: "see \(logPath)"
+                )
+            }
+            usleep(5_000)
+        }
     }
 }

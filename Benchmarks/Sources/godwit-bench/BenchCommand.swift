@@ -8,7 +8,8 @@ struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "godwit-bench",
         abstract: "Measures Godwit and its peers in turn on one machine.",
-        discussion: "Needs root, for nfs-ganesha, and the packages of scripts/packages-bench.txt.")
+        discussion: "Needs root, for nfs-ganesha, and the packages of scripts/packages-bench.txt."
+    )
 
     @Option(help: "The directory of godwitd and godwit.") var binaries: String
     @Option(help: "The directory of godwit-load and godwit-tree.") var clients: String
@@ -42,11 +43,21 @@ struct BenchCommand: ParsableCommand {
         for program in ["ganesha.nfsd", "rpcbind", "rsync", "chattr"] { _ = try findExecutable(program) }
         try FileManager.default.createDirectory(atPath: work, withIntermediateDirectories: true)
         var layout = GodwitServer.Layout(
-            directory: "\(work)/godwit", daemonPath: "\(binaries)/godwitd", commandPath: "\(binaries)/godwit")
+            directory: "\(work)/godwit",
+            daemonPath: "\(binaries)/godwitd",
+            commandPath: "\(binaries)/godwit"
+        )
         layout.cluster = "bench"
         let setting = BenchSetting(
-            work: work, clients: clients, rounds: rounds, seconds: seconds, only: only, files: files,
-            manyFiles: manyFiles, layout: peersOnly ? nil : layout)
+            work: work,
+            clients: clients,
+            rounds: rounds,
+            seconds: seconds,
+            only: only,
+            files: files,
+            manyFiles: manyFiles,
+            layout: peersOnly ? nil : layout
+        )
         var results = Results()
         try measureNFS(setting, into: &results)
         try measureTransfers(setting, into: &results)

@@ -20,18 +20,25 @@ private func load(_ setting: BenchSetting, _ target: LoadTarget, _ arguments: [S
     try runChecked(
         "\(setting.clients)/godwit-load",
         ["--url", target.url, "--port", "\(target.port)", "--mount-port", "\(target.mountPort)"] + arguments,
-        timeoutSeconds: 300)
+        timeoutSeconds: 300
+    )
 }
 
 private func report(
-    _ setting: BenchSetting, _ target: LoadTarget, operation: String, directory: String, outstanding: Int
+    _ setting: BenchSetting,
+    _ target: LoadTarget,
+    operation: String,
+    directory: String,
+    outstanding: Int
 ) throws -> LoadReport {
     let output = try load(
-        setting, target,
+        setting,
+        target,
         [
             "--operation", operation, "--directory", directory, "--outstanding", "\(outstanding)", "--seconds",
             "\(setting.seconds)", "--server-pid", "\(target.pid)",
-        ])
+        ]
+    )
     return try JSONDecoder().decode(LoadReport.self, from: Data(output.utf8))
 }
 
@@ -58,7 +65,11 @@ func measureNFS(_ setting: BenchSetting, into results: inout Results) throws {
         try godwit.start()
         try godwit.provision()
         own = LoadTarget(
-            url: godwit.url, port: godwit.layout.port, mountPort: godwit.layout.port, pid: godwit.pid)
+            url: godwit.url,
+            port: godwit.layout.port,
+            mountPort: godwit.layout.port,
+            pid: godwit.pid
+        )
     }
     for target in [peer] + (own.map { [$0] } ?? []) {
         for directory in ["load", "sync"] { _ = try load(setting, target, ["--prepare", "--directory", directory]) }
@@ -72,16 +83,28 @@ func measureNFS(_ setting: BenchSetting, into results: inout Results) throws {
                 if let own {
                     ownReports.append(
                         try report(
-                            setting, own, operation: operation, directory: directory, outstanding: outstanding))
+                            setting,
+                            own,
+                            operation: operation,
+                            directory: directory,
+                            outstanding: outstanding
+                        )
+                    )
                 }
                 peerReports.append(
-                    try report(setting, peer, operation: operation, directory: directory, outstanding: outstanding))
+                    try report(setting, peer, operation: operation, directory: directory, outstanding: outstanding)
+                )
             }
             results.add(
-                "\(name)-\(outstanding)", unit: peerReports[0].unit, isTime: false,
+                "\(name)-\(outstanding)",
+                unit: peerReports[0].unit,
+                isTime: false,
                 godwit: median(ownReports.map(\.value)),
-                peer: directory == "sync" ? "ganesha (sync dir)" : "ganesha", peerValue: median(peerReports.map(\.value)),
-                godwitCPU: median(ownReports.map(\.cpu_us_per_op)), peerCPU: median(peerReports.map(\.cpu_us_per_op)))
+                peer: directory == "sync" ? "ganesha (sync dir)" : "ganesha",
+                peerValue: median(peerReports.map(\.value)),
+                godwitCPU: median(ownReports.map(\.cpu_us_per_op)),
+                peerCPU: median(peerReports.map(\.cpu_us_per_op))
+            )
         }
     }
 }

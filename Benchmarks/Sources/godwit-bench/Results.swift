@@ -19,6 +19,19 @@ struct Row: Codable {
         case godwitCPU = "godwit_cpu_us_per_op"
         case peerCPU = "peer_cpu_us_per_op"
     }
+
+    /// Writes every field, those without a value as null.
+    func encode(to encoder: any Encoder) throws {
+        var fields = encoder.container(keyedBy: CodingKeys.self)
+        try fields.encode(name, forKey: .name)
+        try fields.encode(unit, forKey: .unit)
+        try fields.encode(godwit, forKey: .godwit)
+        try fields.encode(peer, forKey: .peer)
+        try fields.encode(peerValue, forKey: .peerValue)
+        try fields.encode(ratio, forKey: .ratio)
+        try fields.encode(godwitCPU, forKey: .godwitCPU)
+        try fields.encode(peerCPU, forKey: .peerCPU)
+    }
 }
 
 /// A row that could not be measured, and why.
@@ -34,8 +47,14 @@ struct Results: Codable {
 
     /// Takes a row; `isTime` when less is better.
     mutating func add(
-        _ name: String, unit: String, isTime: Bool, godwit: Double?, peer: String, peerValue: Double?,
-        godwitCPU: Double? = nil, peerCPU: Double? = nil
+        _ name: String,
+        unit: String,
+        isTime: Bool,
+        godwit: Double?,
+        peer: String,
+        peerValue: Double?,
+        godwitCPU: Double? = nil,
+        peerCPU: Double? = nil
     ) {
         var ratio: Double?
         if let godwit, let peerValue, godwit > 0, peerValue > 0 {
@@ -43,8 +62,16 @@ struct Results: Codable {
         }
         rows.append(
             Row(
-                name: name, unit: unit, godwit: godwit, peer: peer, peerValue: peerValue, ratio: ratio,
-                godwitCPU: godwitCPU, peerCPU: peerCPU))
+                name: name,
+                unit: unit,
+                godwit: godwit,
+                peer: peer,
+                peerValue: peerValue,
+                ratio: ratio,
+                godwitCPU: godwitCPU,
+                peerCPU: peerCPU
+            )
+        )
         print(line(rows[rows.count - 1]))
     }
 
@@ -71,14 +98,17 @@ struct Results: Codable {
         print(
             "\n" + "row".padding(toLength: 30, withPad: " ", startingAt: 0)
                 + "unit".padding(toLength: 10, withPad: " ", startingAt: 0) + "      godwit  "
-                + "peer".padding(toLength: 18, withPad: " ", startingAt: 0) + "  peer value    ratio  us CPU/op  of peer")
+                + "peer".padding(toLength: 18, withPad: " ", startingAt: 0)
+                + "  peer value    ratio  us CPU/op  of peer"
+        )
         for row in rows { print(line(row)) }
         let ratios = rows.compactMap(\.ratio)
         if !ratios.isEmpty {
             let ahead = ratios.count { $0 >= 1.3 }
             print(
                 "\(ratios.count) ratios: lowest \(String(format: "%.2f", ratios.min() ?? 0)), \(ahead) at 1.3 or better, "
-                    + "\(omitted.count) rows not measured")
+                    + "\(omitted.count) rows not measured"
+            )
         }
     }
 

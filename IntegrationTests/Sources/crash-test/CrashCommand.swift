@@ -47,7 +47,8 @@ struct CrashCommand: ParsableCommand {
             started again on the same data, the clients go on and verify, the journal of the round before is verified
             once more, the copied tree is compared, and the metadata of the volume is walked. In every fifth round the
             daemon is killed a second time while it recovers. The exit status is 0 only when nothing was found.
-            """)
+            """
+    )
 
     @Option(help: "The directory of godwitd and godwit.") var binaries = ""
     @Option(help: "The directory of godwit-journal-client and godwit-tree.") var clients: String
@@ -75,7 +76,11 @@ struct CrashCommand: ParsableCommand {
         case "godwit":
             return try GodwitCrashServer(
                 GodwitServer.Layout(
-                    directory: "\(work)/godwit", daemonPath: "\(binaries)/godwitd", commandPath: "\(binaries)/godwit"))
+                    directory: "\(work)/godwit",
+                    daemonPath: "\(binaries)/godwitd",
+                    commandPath: "\(binaries)/godwit"
+                )
+            )
         case "ganesha":
             return try GaneshaCrashServer(directory: "\(work)/ganesha")
         default:
@@ -109,7 +114,10 @@ struct CrashCommand: ParsableCommand {
     }
 
     private func runRound(
-        _ round: Int, _ target: any CrashServer, _ random: inout SplitMix, _ totals: inout Totals
+        _ round: Int,
+        _ target: any CrashServer,
+        _ random: inout SplitMix,
+        _ totals: inout Totals
     ) throws {
         let base = "\(work)/round-\(round)"
         let journal = try ChildProcess(
@@ -117,11 +125,14 @@ struct CrashCommand: ParsableCommand {
             address(target) + [
                 "--journal", "\(base).journal", "--run", "\(round)", "--duration", "\(seconds)", "--crash-tolerant",
             ],
-            logPath: "\(base).log", outputPath: "\(base).out")
+            logPath: "\(base).log",
+            outputPath: "\(base).out"
+        )
         let copy = try ChildProcess(
             "\(clients)/godwit-tree",
             address(target) + ["--source", tree, "--directory", "tree-\(round)", "--outstanding", "16"],
-            logPath: "\(base)-tree.log")
+            logPath: "\(base)-tree.log"
+        )
         usleep(UInt32.random(in: 200_000...1_600_000, using: &random))
         target.crash()
         if round % 5 == 0 { try target.startAndCrash(afterSeconds: Double.random(in: 0.005...0.4, using: &random)) }
@@ -134,7 +145,8 @@ struct CrashCommand: ParsableCommand {
         }
         let compared = try runCommand(
             "\(clients)/godwit-tree",
-            address(target) + ["--source", tree, "--directory", "tree-\(round)", "--verify", "--exact"])
+            address(target) + ["--source", tree, "--directory", "tree-\(round)", "--verify", "--exact"]
+        )
         if compared.status != 0 {
             report(round, compared.error + compared.output)
             totals.mismatches += 1
@@ -162,7 +174,8 @@ struct CrashCommand: ParsableCommand {
     private func verifyAgain(_ round: Int, _ target: any CrashServer, _ totals: inout Totals) throws {
         let result = try runCommand(
             "\(clients)/godwit-journal-client",
-            address(target) + ["--journal", "\(work)/round-\(round).journal", "--verify-only"])
+            address(target) + ["--journal", "\(work)/round-\(round).journal", "--verify-only"]
+        )
         guard add(result.output, to: &totals, counts: false), result.status == 0 else {
             report(round, "verified after one more crash: \(result.output)\(result.error)")
             if result.output.isEmpty || totals.isClean { totals.failedClients += 1 }
