@@ -18,7 +18,11 @@ let package = Package(
         .systemLibrary(name: "CLibNFS", pkgConfig: "libnfs", providers: [.apt(["libnfs-dev"])]),
         .target(name: "ClientKit", dependencies: ["CLibNFS"], cSettings: strictC, linkerSettings: libnfs),
         .executableTarget(
-            name: "godwit-journal-client", dependencies: ["ClientKit"], cSettings: strictC, linkerSettings: libnfs),
+            name: "godwit-journal-client",
+            dependencies: ["ClientKit"],
+            cSettings: strictC,
+            linkerSettings: libnfs
+        ),
         .executableTarget(name: "godwit-tree", dependencies: ["ClientKit"], cSettings: strictC, linkerSettings: libnfs),
         .executableTarget(name: "godwit-load", dependencies: ["ClientKit"], cSettings: strictC, linkerSettings: libnfs),
     ],

@@ -25,6 +25,11 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings
-        )
+        ),
+        .testTarget(
+            name: "ClientTests",
+            dependencies: [.product(name: "Harness", package: "Benchmarks")],
+            swiftSettings: settings
+        ),
     ]
 )

@@ -5,7 +5,12 @@ import Harness
 private struct LoadReport: Decodable {
     let value: Double
     let unit: String
-    let cpu_us_per_op: Double
+    let cpuMicroseconds: Double
+
+    enum CodingKeys: String, CodingKey {
+        case value, unit
+        case cpuMicroseconds = "cpu_us_per_op"
+    }
 }
 
 /// A server as the load generator sees it.
@@ -102,8 +107,8 @@ func measureNFS(_ setting: BenchSetting, into results: inout Results) throws {
                 godwit: median(ownReports.map(\.value)),
                 peer: directory == "sync" ? "ganesha (sync dir)" : "ganesha",
                 peerValue: median(peerReports.map(\.value)),
-                godwitCPU: median(ownReports.map(\.cpu_us_per_op)),
-                peerCPU: median(peerReports.map(\.cpu_us_per_op))
+                godwitCPU: median(ownReports.map(\.cpuMicroseconds)),
+                peerCPU: median(peerReports.map(\.cpuMicroseconds))
             )
         }
     }

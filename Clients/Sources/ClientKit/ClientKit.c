@@ -195,7 +195,8 @@ struct rpc_context *kit_connect_plain(const kit_target *target, unsigned patienc
 }
 
 bool kit_connect(
-    kit_connection *connection, const kit_target *target, uint32_t first_xid, unsigned patience_seconds, char reason[256]) {
+    kit_connection *connection, const kit_target *target, uint32_t first_xid, unsigned patience_seconds,
+    char reason[256]) {
     struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)target->nfs_port)};
     int inner = -1;
     memset(connection, 0, sizeof *connection);

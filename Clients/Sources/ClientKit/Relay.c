@@ -39,7 +39,8 @@ static uint32_t word_at(const char *bytes) {
     return ntohl(word);
 }
 
-/// Length of the first whole record (RFC 5531 section 11: fragments up to one with the top bit set), 0 if not yet whole.
+/// Length of the first whole record (RFC 5531 section 11: fragments up to one with the top bit set), 0 if not yet
+/// whole.
 static size_t whole_record(const relay_buffer *buffer) {
     size_t available = buffer->end - buffer->start;
     size_t length = 0;

@@ -129,7 +129,8 @@ static void on_create(struct rpc_context *rpc, int rpc_status, void *data, void 
     }
 }
 
-bool call_create(worker *self, call *call, const kit_handle *directory, const char *name, createmode3 mode, uint64_t verifier) {
+bool call_create(
+    worker *self, call *call, const kit_handle *directory, const char *name, createmode3 mode, uint64_t verifier) {
     CREATE3args arguments = {.where = place(directory, name), .how = {.mode = mode}};
     if (mode == EXCLUSIVE) {
         memcpy(arguments.how.createhow3_u.verf, &verifier, sizeof verifier);
@@ -281,7 +282,8 @@ static void on_readdir(struct rpc_context *rpc, int rpc_status, void *data, void
 }
 
 bool call_readdir(
-    worker *self, call *call, const kit_handle *directory, void (*each)(void *context, const char *name, uint64_t fileid),
+    worker *self, call *call, const kit_handle *directory,
+    void (*each)(void *context, const char *name, uint64_t fileid),
     void *context) {
     entry_visitor visitor = {each, context};
     READDIR3args arguments = {.dir = kit_handle_lend(directory), .cookie = call->cookie, .count = 4096};

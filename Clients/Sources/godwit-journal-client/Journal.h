@@ -139,7 +139,7 @@ typedef struct call {
     stable_how committed;
     uint32_t count;
     char data[RECORD_BYTES_MAX];
-    /// For READDIR: filled in by `verify_names`.
+    /// For READDIR: who sees the entries, and how far the listing is.
     void *context;
     uint64_t cookie;
     bool is_end;
@@ -175,7 +175,8 @@ void complain(const worker *self, const char *format, ...) __attribute__((format
 
 bool call_getattr(worker *self, call *call, const kit_handle *handle);
 bool call_lookup(worker *self, call *call, const kit_handle *directory, const char *name);
-bool call_create(worker *self, call *call, const kit_handle *directory, const char *name, createmode3 mode, uint64_t verifier);
+bool call_create(
+    worker *self, call *call, const kit_handle *directory, const char *name, createmode3 mode, uint64_t verifier);
 bool call_mkdir(worker *self, call *call, const kit_handle *directory, const char *name);
 bool call_rename(worker *self, call *call, const kit_handle *directory, const char *from, const char *to);
 bool call_link(worker *self, call *call, const kit_handle *file, const kit_handle *directory, const char *name);
@@ -189,7 +190,8 @@ void call_write_send(
 bool calls_await(worker *self, call *calls, uint32_t count);
 /// One READDIR from `call->cookie`; `each` sees every entry.
 bool call_readdir(
-    worker *self, call *call, const kit_handle *directory, void (*each)(void *context, const char *name, uint64_t fileid),
+    worker *self, call *call, const kit_handle *directory,
+    void (*each)(void *context, const char *name, uint64_t fileid),
     void *context);
 
 // Records.c

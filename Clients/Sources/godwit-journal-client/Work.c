@@ -202,7 +202,8 @@ static bool commit_batch(worker *self, const kit_handle *file, int *status, bool
 }
 
 /// Runs one write, stable or unstable with COMMIT, to its end.
-static void run_write(worker *self, const operation *intent, const kit_handle *file, uint32_t file_number, uint32_t length) {
+static void run_write(
+    worker *self, const operation *intent, const kit_handle *file, uint32_t file_number, uint32_t length) {
     uint32_t count = intent->kind == OPERATION_UNSTABLE ? BATCH_COUNT : 1;
     for (uint32_t index = 0; index < count; index++) {
         record_make(
@@ -212,8 +213,9 @@ static void run_write(worker *self, const operation *intent, const kit_handle *f
     bool was_put_off = false;
     bool is_kept = false;
     int status = NFS3_OK;
+    stable_how stable = intent->kind == OPERATION_UNSTABLE ? UNSTABLE : FILE_SYNC;
     do {
-        if (!write_records(self, intent, file, count, length, intent->kind == OPERATION_UNSTABLE ? UNSTABLE : FILE_SYNC)) {
+        if (!write_records(self, intent, file, count, length, stable)) {
             return;
         }
         status = write_status(self, count, length);

@@ -13,8 +13,8 @@ atomic_bool stop_requested;
 uint64_t run_started_nanoseconds;
 
 static const char help[] =
-    "godwit-journal-client: changes an NFSv3 export without pause, keeps a journal of what was acknowledged, and checks\n"
-    "at the end that all of it is there, once. It stands on libnfs and survives the loss of its connections.\n"
+    "godwit-journal-client: changes an NFSv3 export without pause, keeps a journal of what was acknowledged, and\n"
+    "checks at the end that all of it is there, once. It stands on libnfs and survives the loss of its connections.\n"
     "\n"
     "  --url nfs://ADDRESS/EXPORT   the export to work in\n"
     "  --port PORT                  TCP port of NFS (default 2049)\n"
@@ -119,10 +119,11 @@ static bool connect_worker(worker *self, const kit_handle *root) {
     char reason[256] = "";
     // The upper bits keep the transaction ids of all workers, and of runs that follow each other, apart.
     uint32_t first_xid = (self->index << 26) ^ (uint32_t)(self->settings->run * 2654435761u >> 6);
+    const kit_target *target = &self->settings->target;
     self->root = *root;
     if (!kit_connect(
-            &self->connection, &self->settings->target, first_xid, (unsigned)self->settings->patience_seconds, reason)) {
-        complain(self, "no connection to %s port %d: %s", self->settings->target.address, self->settings->target.nfs_port, reason);
+            &self->connection, target, first_xid, (unsigned)self->settings->patience_seconds, reason)) {
+        complain(self, "no connection to %s port %d: %s", target->address, target->nfs_port, reason);
         self->gave_up = true;
         return false;
     }
@@ -138,7 +139,8 @@ static void run_workers(settings *settings, worker *workers, const kit_handle *r
         }
     }
     run_started_nanoseconds = kit_now_nanoseconds();
-    fprintf(stderr, "journal: run %" PRIu64 " started with %" PRIu64 " workers\n", settings->run, settings->worker_count);
+    fprintf(
+        stderr, "journal: run %" PRIu64 " started with %" PRIu64 " workers\n", settings->run, settings->worker_count);
     for (uint32_t index = 0; index < settings->worker_count; index++) {
         if (pthread_create(&threads[index], NULL, worker_main, &workers[index]) != 0) {
             kit_fail("no thread could be started.");

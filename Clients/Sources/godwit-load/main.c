@@ -221,7 +221,8 @@ typedef struct settings {
 } settings;
 
 static settings parse(int count, char **arguments) {
-    enum { URL = 1, PORT, MOUNT_PORT, PREPARE, OPERATION, DIRECTORY, CONNECTIONS, OUTSTANDING, SECONDS, WARMUP, PID, HELP };
+    enum { URL = 1, PORT, MOUNT_PORT, PREPARE, OPERATION, DIRECTORY, CONNECTIONS, OUTSTANDING, SECONDS, WARMUP, PID,
+           HELP };
     static const struct option options[] = {
         {"url", required_argument, NULL, URL},
         {"port", required_argument, NULL, PORT},
@@ -237,7 +238,8 @@ static settings parse(int count, char **arguments) {
         {"help", no_argument, NULL, HELP},
         {NULL, 0, NULL, 0},
     };
-    settings result = {.directory = "load", .connections = 4, .outstanding = 32, .seconds = 3, .warmup_milliseconds = 300};
+    settings result = {
+        .directory = "load", .connections = 4, .outstanding = 32, .seconds = 3, .warmup_milliseconds = 300};
     const char *url = NULL;
     uint64_t port = 2049;
     uint64_t mount_port = 0;
@@ -314,8 +316,9 @@ static void measure(const settings *settings, load *load, struct rpc_context *co
         pump(contexts, count);
     }
     printf(
-        "{\"operation\": \"%s\", \"outstanding\": %u, \"connections\": %u, \"unit\": \"%s\", \"value\": %.1f, "
-        "\"operations\": %" PRIu64 ", \"seconds\": %.3f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"cpu_us_per_op\": %.2f}\n",
+        "{\"operation\": \"%s\", \"outstanding\": %u, \"connections\": %u, \"unit\": \"%s\", "
+        "\"value\": %.1f, \"operations\": %" PRIu64 ", \"seconds\": %.3f, \"p50_us\": %.1f, \"p99_us\": %.1f, "
+        "\"cpu_us_per_op\": %.2f}\n",
         load->operation->name, load->slot_count, count, load->operation->unit, amount / seconds, done, seconds,
         kit_histogram_quantile_microseconds(&load->histogram, 0.5),
         kit_histogram_quantile_microseconds(&load->histogram, 0.99),
@@ -330,7 +333,8 @@ int main(int count, char **arguments) {
     if (!kit_mount(&settings.target, 10, &root, reason)) {
         kit_fail("%s cannot be mounted from %s: %s", settings.target.export_path, settings.target.address, reason);
     }
-    uint32_t connection_count = (uint32_t)(settings.connections < settings.outstanding ? settings.connections : settings.outstanding);
+    uint32_t connection_count = (uint32_t)(
+        settings.connections < settings.outstanding ? settings.connections : settings.outstanding);
     struct rpc_context *contexts[CONNECTION_COUNT_MAX];
     for (uint32_t index = 0; index < connection_count; index++) {
         contexts[index] = kit_connect_plain(&settings.target, 10, reason);
@@ -357,7 +361,8 @@ int main(int count, char **arguments) {
     FSINFO3args information = {kit_handle_lend(&root)};
     rpc_nfs3_fsinfo_async(contexts[0], on_fsinfo, &information, &answer);
     await(contexts[0], &answer, "FSINFO");
-    load.transfer_bytes = answer.transfer_bytes > 0 && answer.transfer_bytes < TRANSFER_BYTES ? answer.transfer_bytes : TRANSFER_BYTES;
+    bool is_smaller = answer.transfer_bytes > 0 && answer.transfer_bytes < TRANSFER_BYTES;
+    load.transfer_bytes = is_smaller ? answer.transfer_bytes : TRANSFER_BYTES;
     enter_directory(contexts[0], &root, settings.directory, &load.directory);
     enter_directory(contexts[0], &load.directory, "names", &load.names_directory);
     enter_directory(contexts[0], &load.directory, "churn", &load.churn_directory);

@@ -54,7 +54,8 @@ static int judge(job *job, int rpc_status, const void *data, const char *call) {
 }
 
 static diropargs3 place(const job *job) {
-    return (diropargs3){kit_handle_lend(entry_parent_handle(job->copier, job->entry)), (char *)(uintptr_t)job->entry->name};
+    const kit_handle *directory = entry_parent_handle(job->copier, job->entry);
+    return (diropargs3){kit_handle_lend(directory), (char *)(uintptr_t)job->entry->name};
 }
 
 /// Fills `buffer` from the local file at `offset`; `length` is what there was.
@@ -118,8 +119,8 @@ static void on_write(struct rpc_context *rpc, int rpc_status, void *data, void *
         return;
     }
     if (ok->committed == UNSTABLE) {
-        job->is_verifier_changed =
-            job->is_verifier_changed || (job->has_verifier && memcmp(job->verifier, ok->verf, sizeof job->verifier) != 0);
+        bool differs = job->has_verifier && memcmp(job->verifier, ok->verf, sizeof job->verifier) != 0;
+        job->is_verifier_changed = job->is_verifier_changed || differs;
         memcpy(job->verifier, ok->verf, sizeof job->verifier);
         job->has_verifier = true;
     }

@@ -24,8 +24,8 @@ static const char help[] =
     "  --outstanding COUNT          entries worked on side by side (default 64)\n"
     "  --connections COUNT          TCP connections (default 4)\n"
     "\n"
-    "Prints 'tree: files=N directories=N symlinks=N bytes=N skipped=N seconds=S MBps=N mismatches=N', or with --verify\n"
-    "'files_verified=N mismatches=N'. The exit status is 0 only without mismatches.\n";
+    "Prints 'tree: files=N directories=N symlinks=N bytes=N skipped=N seconds=S MBps=N mismatches=N', or with\n"
+    "--verify 'files_verified=N mismatches=N'. The exit status is 0 only without mismatches.\n";
 
 typedef struct settings {
     kit_target target;

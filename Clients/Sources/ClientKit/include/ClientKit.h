@@ -75,7 +75,8 @@ typedef struct kit_connection {
 /// Connects to the NFS program, trying for `patience_seconds`. `first_xid` keeps the transaction ids of several
 /// connections of one address apart. Returns false, with the reason in `reason`, when nobody answered in time.
 bool kit_connect(
-    kit_connection *connection, const kit_target *target, uint32_t first_xid, unsigned patience_seconds, char reason[256]);
+    kit_connection *connection, const kit_target *target, uint32_t first_xid, unsigned patience_seconds,
+    char reason[256]);
 
 /// Waits at most `timeout_milliseconds` for the connection and does what is due on it, which includes reconnecting.
 void kit_pump(kit_connection *connection, int timeout_milliseconds);
