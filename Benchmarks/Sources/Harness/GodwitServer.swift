@@ -1,0 +1,233 @@
+public import Foundation
+
+/// A real `godwitd` with one SVM, configured through the real `godwit`. Everything that a harness must know about the
+/// configuration file and the command line of Godwit is in this file.
+public final class GodwitServer {
+    /// Where things are and which ports are used.
+    public struct Layout: Sendable {
+        /// The cluster, which also names its directories and node.
+        public var cluster = "alpha"
+        /// The directory under which data, aggregate and logs are put.
+        public var directory: String
+        /// Path of `godwitd`.
+        public var daemonPath: String
+        /// Path of `godwit`.
+        public var commandPath: String
+        /// Ports on 127.0.0.1 for REST and replication.
+        public var managementPort = 18080
+        /// See `managementPort`.
+        public var replicationPort = 18081
+        /// The address of the LIF.
+        public var address = "127.0.0.21"
+        /// The port of NFS and MOUNT.
+        public var port = 20490
+        /// Bytes of the aggregate, in the notation of the configuration file.
+        public var capacity = "40G"
+
+        /// Makes a layout with the defaults.
+        public init(directory: String, daemonPath: String, commandPath: String) {
+            self.directory = directory
+            self.daemonPath = daemonPath
+            self.commandPath = commandPath
+        }
+    }
+
+    /// The name of the SVM and of its volume.
+    public static let svm = "bench"
+    /// See `svm`.
+    public static let volume = "data"
+
+    /// See `Layout`.
+    public let layout: Layout
+    private var daemon: ChildProcess?
+
+    /// Process id of the daemon, 0 when it does not run.
+    public var pid: pid_t { daemon?.pid ?? 0 }
+    /// Whether the daemon runs.
+    public var isRunning: Bool { daemon?.isRunning ?? false }
+    /// The URL that clients use.
+    public var url: String { "nfs://\(layout.address)/\(Self.volume)" }
+    /// The log of the daemon.
+    public var logPath: String { "\(layout.directory)/\(layout.cluster).log" }
+
+    private var configurationPath: String { "\(layout.directory)/\(layout.cluster).yaml" }
+    private var readyPath: String { "\(layout.directory)/\(layout.cluster).ready" }
+
+    /// Makes the directories and the configuration file; starts nothing.
+    public init(_ layout: Layout) throws {
+        self.layout = layout
+        try FileManager.default.createDirectory(atPath: layout.directory, withIntermediateDirectories: true)
+        let root = "\(layout.directory)/\(layout.cluster)"
+        let text = """
+            cluster:
+              name: \(layout.cluster)
+            node:
+              name: \(layout.cluster)-01
+            data_directory: \(root)/data
+            management:
+              address: 127.0.0.1
+              port: \(layout.managementPort)
+            replication:
+              address: 127.0.0.1
+              port: \(layout.replicationPort)
+            nfs:
+              port: \(layout.port)
+            aggregates:
+              - name: aggr1
+                directory: \(root)/aggr1
+                capacity: \(layout.capacity)
+            log:
+              level: notice
+
+            """
+        try text.write(toFile: configurationPath, atomically: true, encoding: .utf8)
+    }
+
+    /// Starts the daemon and waits for nothing.
+    @discardableResult
+    public func launch() throws -> ChildProcess {
+        try? FileManager.default.removeItem(atPath: readyPath)
+        let child = try ChildProcess(
+            layout.daemonPath,
+            ["--config", configurationPath, "--ready-file", readyPath],
+            logPath: logPath
+        )
+        daemon = child
+        return child
+    }
+
+    /// Starts the daemon and waits until it serves.
+    public func start(seconds: Double = 60) throws {
+        let child = try launch()
+        let deadline = monotonicSeconds() + seconds
+        while !FileManager.default.fileExists(atPath: readyPath) {
+            guard child.isRunning, monotonicSeconds() < deadline else {
+                let tail = child.logTail
+                child.crash()
+                throw HarnessError("godwitd does not serve; its log says:\n\(tail)", remedy: "see \(logPath)")
+            }
+            usleep(2_000)
+        }
+    }
+
+    /// Ends the daemon in good order.
+    public func stop() { daemon?.stop() }
+
+    /// Ends the daemon as a crash would.
+    public func crash() { daemon?.crash() }
+
+    /// Runs `godwit` against this cluster and returns what it printed.
+    @discardableResult
+    public func command(_ arguments: [String], timeoutSeconds: Double = 300) throws -> String {
+        try runChecked(layout.commandPath, arguments, environment: environment, timeoutSeconds: timeoutSeconds)
+    }
+
+    private var environment: [String: String] { ["GODWIT_SERVER": "http://127.0.0.1:\(layout.managementPort)"] }
+
+    /// Makes the SVM, its volume and its LIF, where they are not there yet.
+    public func provision() throws {
+        let shown = try runCommand(layout.commandPath, ["svm", "show", "--json"], environment: environment)
+        guard !shown.output.contains("\"\(Self.svm)\"") else { return }
+        try command(["svm", "create", "--name", Self.svm])
+        try command([
+            "export-policy", "rule", "add", "--svm", Self.svm, "--policy", "default", "--clients", "127.0.0.0/8",
+            "--ro", "any", "--rw", "any", "--superuser", "any",
+        ])
+        try makeVolume(Self.volume, size: "30G")
+        try command([
+            "lif", "create", "--svm", Self.svm, "--name", "lif1", "--address", layout.address, "--port",
+            "\(layout.port)",
+        ])
+    }
+
+    /// Makes a volume and joins it into the namespace under its name.
+    public func makeVolume(_ name: String, size: String) throws {
+        try command([
+            "volume", "create", "--svm", Self.svm, "--name", name, "--size", size, "--junction-path", "/\(name)",
+        ])
+    }
+
+    /// Walks all metadata of the volume. Nil when it is clean, else what was found.
+    public func checkVolume() throws -> String? {
+        let result = try runCommand(
+            layout.commandPath,
+            ["volume", "check", "--svm", Self.svm, "--volume", Self.volume],
+            environment: environment,
+            timeoutSeconds: 600
+        )
+        return result.status == 0 ? nil : result.output + result.error
+    }
+
+    /// Takes a snapshot of a volume and returns the seconds it took, as seen by a client of REST.
+    public func snapshotSeconds(volume: String, name: String) throws -> Double {
+        let started = monotonicSeconds()
+        try command(["snapshot", "create", "--svm", Self.svm, "--volume", volume, "--name", name])
+        return monotonicSeconds() - started
+    }
+
+    /// Makes this cluster and another each other's peers.
+    public func peer(with other: GodwitServer) throws {
+        for (one, two) in [(self, other), (other, self)] {
+            try one.command([
+                "cluster", "peer", "create", "--name", two.layout.cluster, "--address",
+                "127.0.0.1:\(two.layout.managementPort)", "--replication", "127.0.0.1:\(two.layout.replicationPort)",
+                "--passphrase", "only-for-this-machine",
+            ])
+        }
+    }
+
+    /// On the destination: starts to move the SVM here, never cutting over, so that its transfers can be measured.
+    public func startMigrate(from source: GodwitServer) throws {
+        try command([
+            "svm", "migrate", "start", "--svm", Self.svm, "--source-cluster", source.layout.cluster, "--auto-cutover",
+            "false", "--ready-transfers", "1000000",
+        ])
+    }
+
+    /// How far the transfers of the one volume of the one migrate operation are.
+    public struct TransferProgress: Sendable {
+        /// The state of the operation.
+        public let state: String
+        /// Transfers that are complete.
+        public let transfers: Int
+        /// Milliseconds and bytes of all of them.
+        public let milliseconds: Int
+        /// See `milliseconds`.
+        public let bytes: Int
+    }
+
+    /// On the destination: reads the progress.
+    public func transferProgress() throws -> TransferProgress {
+        let text = "http://127.0.0.1:\(layout.managementPort)/api/svm/migrations?fields=*"
+        guard let url = URL(string: text), let data = try? Data(contentsOf: url),
+            let answer = try JSONSerialization.jsonObject(with: data) as? [String: Any],
+            let record = (answer["records"] as? [[String: Any]])?.first,
+            let details = record["godwit"] as? [String: Any],
+            let volume = (details["volumes"] as? [[String: Any]])?.first
+        else {
+            throw HarnessError("\(text) does not tell of a migrate operation", remedy: "see \(logPath)")
+        }
+        return TransferProgress(
+            state: record["state"] as? String ?? "",
+            transfers: volume["transfers"] as? Int ?? 0,
+            milliseconds: volume["transfer_milliseconds"] as? Int ?? 0,
+            bytes: volume["bytes_transferred"] as? Int ?? 0
+        )
+    }
+
+    /// On the destination: polls until so many transfers are complete.
+    public func waitForTransfers(_ count: Int, seconds: Double) throws -> TransferProgress {
+        let deadline = monotonicSeconds() + seconds
+        while true {
+            let progress = try transferProgress()
+            if progress.transfers >= count { return progress }
+            guard !progress.state.hasSuffix("failed"), monotonicSeconds() < deadline else {
+                throw HarnessError(
+                    "the transfers stand still: state \(progress.state), \(progress.transfers) of \(count)",
+                    remedy: "see \(logPath)"
+                )
+            }
+            usleep(5_000)
+        }
+    }
+}
