@@ -1,4 +1,4 @@
-import Bytes
+package import Bytes
 package import Identity
 package import VolumeEngine
 
