@@ -36,6 +36,7 @@ let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: 
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let serviceLifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 
 let package = Package(
@@ -52,6 +53,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
@@ -79,7 +81,7 @@ let package = Package(
         room(
             "DataPlane", "VolumeEngine",
             ["Bytes", "Environment", "Identity", "FileIO", "RocksStore", "SegmentStore"]),
-        room("DataPlane", "Replication", ["Bytes", "Environment", "Identity", "VolumeEngine"]),
+        room("DataPlane", "Replication", ["Bytes", "Environment", "Identity", "FileIO", "VolumeEngine"]),
         room("DataPlane", "FileService", ["Bytes", "Environment", "Identity", "VolumeEngine"]),
         room(
             "DataPlane", "NFSServer",
@@ -89,7 +91,7 @@ let package = Package(
             ["Bytes", "Environment", "Identity", "CLinux", "ONCRPC", "FileService", "NFSServer", nioCore, nioPosix, logging]),
         room(
             "DataPlane", "PeerTransport",
-            ["Bytes", "Environment", "Identity", "VolumeEngine", "Replication", nioCore, nioPosix, logging]),
+            ["Bytes", "Environment", "Identity", "FileIO", "VolumeEngine", "Replication", nioCore, nioPosix, crypto, logging]),
 
         // 4 ControlPlane
         room("ControlPlane", "ReplicatedDatabase", ["Environment", "Identity"]),
@@ -149,7 +151,11 @@ let package = Package(
         tests("ArchitectureTests", []),
         tests("BaseTests", ["Bytes", "Identity", "Environment", "Saga"]),
         tests("VolumeEngineTests", ["TestKit", "VolumeEngine", "Bytes", "Environment", "Identity", "FileIO"]),
-        tests("ReplicationTests", ["TestKit", "Replication", "VolumeEngine", "Bytes", "Environment", "Identity"]),
+        tests(
+            "ReplicationTests",
+            [
+                "TestKit", "Replication", "PeerTransport", "VolumeEngine", "FileIO", "Bytes", "Environment", "Identity",
+            ]),
         tests(
             "NFSServerTests",
             [

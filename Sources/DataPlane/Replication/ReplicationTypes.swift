@@ -1,6 +1,3 @@
-
-// SKELETON: signatures only, so that other rooms compile.
-
 /// Where the replication listener of the other cluster is.
 package struct PeerEndpoint: Hashable, Sendable, Codable {
     /// An IPv4 address.

@@ -309,6 +309,8 @@ extension Volume {
             locked {
                 core.properties.isReplica = isReplica
                 core.pending.hasProperties = true
+                // The position of a transfer says nothing any more once the volume has been written by others.
+                core.pending.operations.append((DatabaseKey.prefix(msid, DatabaseKey.checkpointKind), nil))
             }
             flush()
             locked { core.forgetRecords() }
