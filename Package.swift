@@ -159,7 +159,17 @@ let package = Package(
         tests(
             "ReplicatedDatabaseTests",
             ["TestKit", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ClusterConfiguration", "Environment", "Identity"]),
-        tests("DaemonTests", ["godwitd", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", hummingbird]),
+        tests(
+            "StorageControlTests",
+            [
+                "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "VolumeEngine", "Environment", "Identity", logging,
+            ]),
+        tests(
+            "DaemonTests",
+            [
+                "godwitd", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", "VolumeEngine", "Environment", "Identity",
+                hummingbird,
+            ]),
         tests(
             "MigrateTests",
             [

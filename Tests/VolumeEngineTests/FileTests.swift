@@ -12,7 +12,9 @@ import VolumeEngine
 
     init() throws { test = try TestVolume() }
 
-    private func bytes(_ count: Int, seed: UInt8 = 1) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ Int(seed) &+ $0 / 251) } }
+    private func bytes(_ count: Int, seed: UInt8 = 1) -> [UInt8] {
+        (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ Int(seed) &+ $0 / 251) }
+    }
 
     private func checkClean() throws {
         #expect(try volume.checkConsistency() == [])
@@ -46,9 +48,19 @@ import VolumeEngine
         try volume.put(bytes(700_000), at: 0, to: file)
         for size in [699_999, 300_001, 262_144, 5000, 1] as [UInt64] {
             _ = try volume.setAttributes(
-                AttributeChanges(sizeBytes: size), of: file, guardChangeTime: nil, as: .superuser, .blocking)
+                AttributeChanges(sizeBytes: size),
+                of: file,
+                guardChangeTime: nil,
+                as: .superuser,
+                .blocking
+            )
             _ = try volume.setAttributes(
-                AttributeChanges(sizeBytes: 700_000), of: file, guardChangeTime: nil, as: .superuser, .blocking)
+                AttributeChanges(sizeBytes: 700_000),
+                of: file,
+                guardChangeTime: nil,
+                as: .superuser,
+                .blocking
+            )
             let expected = Array(bytes(700_000)[0..<Int(size)]) + [UInt8](repeating: 0, count: 700_000 - Int(size))
             #expect(try volume.get(700_000, from: file) == expected)
         }
@@ -61,7 +73,12 @@ import VolumeEngine
         #expect(try volume.get(5, at: (1 << 35) - 1, from: file) == [0, 1, 2, 3, 0])
         #expect(try volume.attributes(of: file, .blocking).usedBytes == 40 * 4096)
         _ = try volume.setAttributes(
-            AttributeChanges(sizeBytes: 10), of: file, guardChangeTime: nil, as: .superuser, .blocking)
+            AttributeChanges(sizeBytes: 10),
+            of: file,
+            guardChangeTime: nil,
+            as: .superuser,
+            .blocking
+        )
         #expect(try volume.attributes(of: file, .blocking).usedBytes == 4096)
         #expect(try volume.get(20, from: file) == [1, 2, 3, 0, 0, 0, 0, 0, 0, 0])
         try checkClean()
@@ -145,7 +162,12 @@ import VolumeEngine
         #expect(throws: FileError.accessDenied) { try volume.makeFile("mine", in: root, as: user) }
         #expect(throws: FileError.notOwner) {
             try volume.setAttributes(
-                AttributeChanges(mode: 0o777), of: file, guardChangeTime: nil, as: user, .blocking)
+                AttributeChanges(mode: 0o777),
+                of: file,
+                guardChangeTime: nil,
+                as: user,
+                .blocking
+            )
         }
         try checkClean()
     }
@@ -165,7 +187,8 @@ import VolumeEngine
         #expect(
             test.events.all.contains {
                 if case .checksumMismatch(_, file.inode, 4096, _) = $0 { true } else { false }
-            })
+            }
+        )
         let report = try volume.scrub { _ in }
         #expect(report.damage.count == 1)
         #expect(report.blocksVerified == 5)

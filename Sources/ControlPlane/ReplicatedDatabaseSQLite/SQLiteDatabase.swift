@@ -135,6 +135,16 @@ package final class SQLiteDatabase: ReplicatedDatabase {
 
 extension SQLiteDatabase {
     private static func prepareTables(_ database: Database) throws {
+        // The promise of durability stands on these two settings (2 is FULL), so they are asked back.
+        let mode = try String.fetchOne(database, sql: "PRAGMA journal_mode")
+        let level = try Int.fetchOne(database, sql: "PRAGMA synchronous")
+        guard mode == "wal", level == 2 else {
+            throw DatabaseError(
+                .unavailable,
+                "the file system does not allow a durable database (journal \(mode ?? ""), synchronous \(level ?? -1)); "
+                    + "use a local file system such as ext4 or XFS"
+            )
+        }
         try database.execute(
             sql: """
                 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY NOT NULL, number INTEGER NOT NULL) WITHOUT ROWID;

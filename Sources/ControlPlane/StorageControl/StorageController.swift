@@ -147,12 +147,30 @@ package final class StorageController: Sendable {
 
     /// Opens the aggregates, serves replication, and makes everything run that should.
     ///
+    /// - Parameters: see `open` and `startServices`.
+    package func start(aggregates: [AggregateSetting], holding: Set<ObjectUUID> = []) async throws {
+        try await open(aggregates)
+        try await startReplication()
+        try await startServices(holding: holding)
+    }
+
+    /// Opens the aggregates of the configuration file and recovers them from a crash; no client is served yet.
+    package func open(_ aggregates: [AggregateSetting]) async throws {
+        for setting in aggregates { try await open(setting) }
+    }
+
+    /// Makes everything run that should.
+    ///
     /// - Parameters:
-    ///   - aggregates: those of the configuration file.
     ///   - holding: SVMs whose gate must stay held until an operation has decided (a migrate was in its commit when the
     ///     daemon ended); their service is the operation's until it is released.
-    package func start(aggregates: [AggregateSetting], holding: Set<ObjectUUID> = []) async throws {
-        for setting in aggregates { try await open(setting) }
+    package func startServices(holding: Set<ObjectUUID> = []) async throws {
+        for svm in holding.sorted() { try await prepareService(of: svm) }
+        await reconcile()
+    }
+
+    /// Listens for other clusters that fetch volumes.
+    package func startReplication() async throws {
         let replication = node.replication
         let secret = [UInt8](node.replicationSecret.utf8)
         let environment = environment
@@ -166,8 +184,6 @@ package final class StorageController: Sendable {
             )
         }
         state.withLock { $0.listener = listener }
-        for svm in holding.sorted() { try await prepareService(of: svm) }
-        await reconcile()
     }
 
     /// Stops serving and closes everything; what was acknowledged is durable.

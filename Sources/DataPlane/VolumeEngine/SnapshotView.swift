@@ -156,15 +156,14 @@ extension Volume {
         guard inode.type == .directory else { throw .notDirectory }
         guard Permissions.allow(Permissions.read, on: inode, to: credentials) else { throw .accessDenied }
         let directory = inode.attributes(inode: reference.inode.rawValue, epoch: reference.epoch)
-        let parent =
-            reference.inode == .root
-            ? try snapshotDirectoryAttributes(execution)
-            : try view.inode(number: inode.parent).attributes(inode: inode.parent, epoch: reference.epoch)
-        var listing = DirectoryListing(
-            entries: Self.dots(after: cookie, directory, parent),
-            isEnd: true,
-            directory: directory
-        )
+        var listing = DirectoryListing(entries: [], isEnd: true, directory: directory)
+        if cookie < 2 {
+            let parent =
+                reference.inode == .root
+                ? try snapshotDirectoryAttributes(execution)
+                : try view.inode(number: inode.parent).attributes(inode: inode.parent, epoch: reference.epoch)
+            listing.entries = Self.dots(after: cookie, directory, parent)
+        }
         do throws(StorageError) {
             let start = RecordKey(.entry, reference.inode.rawValue, max(cookie, 2) + 1)
             try reader.walk(at: reference.epoch, from: start, through: .entry) { (key, _, value) throws(StorageError) in

@@ -214,6 +214,8 @@ extension Volume {
             var writer = ByteWriter(capacity: 512)
             content.encode(into: &writer)
             core.pending.operations.append((DatabaseKey.version(msid, key, successorEpoch), writer.bytes))
+            // The active file system may still show the same version: memory must say the same as the database.
+            if let cached = core.chunks.find(key), cached.epoch == successorEpoch { cached.content = content }
         }
         core.releaseOwned(own)
     }
@@ -226,6 +228,10 @@ extension Volume {
         } else if let tombstone = versions.first(where: { $0.epoch == epoch }), tombstone.value.isEmpty {
             core.pending.operations.append((DatabaseKey.version(msid, key, epoch), nil))
             core.pending.operations.append((DatabaseKey.changed(msid, epoch, key), nil))
+            if let cached = core.activeVersion(of: key), cached.epoch == epoch {
+                cached.hasOlderVersion = false
+                cached.isStored = false
+            }
         }
     }
 

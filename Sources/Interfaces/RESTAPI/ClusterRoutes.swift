@@ -93,7 +93,7 @@ package struct ClusterRoutes: RouteGroup {
         try call.requireFields(among: [
             "name", "remote.name", "remote.ip_addresses", "authentication.passphrase", "replication.address",
         ])
-        let address = try call.required(try call.string("remote.ip_addresses"), "remote.ip_addresses")
+        let address = try call.required(call.body.values(at: "remote.ip_addresses").first?.plain, "remote.ip_addresses")
         let service = try endpoint(address, "remote.ip_addresses")
         let replication: NetworkEndpoint?
         if let text = try call.string("replication.address") {

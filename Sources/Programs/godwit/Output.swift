@@ -41,7 +41,8 @@ func formatBytes(_ value: JSONValue?) -> String {
         amount /= 1024
         unit += 1
     }
-    let tenths = (amount * 10).rounded() / 10
+    // Rounded down: 1023.99M is not yet 1024M, and free space is never shown larger than it is.
+    let tenths = (amount * 10).rounded(.down) / 10
     return tenths == tenths.rounded() ? "\(Int64(tenths))\(units[unit])" : "\(tenths)\(units[unit])"
 }
 

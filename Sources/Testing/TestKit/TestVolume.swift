@@ -19,16 +19,25 @@ package final class TestVolume {
 
     /// Makes an aggregate with a volume of `sizeBytes`.
     package init(
-        sizeBytes: UInt64 = 1 << 40, capacityBytes: UInt64 = 1 << 40, isReplica: Bool = false, msid: UInt64 = 7
+        sizeBytes: UInt64 = 1 << 40,
+        capacityBytes: UInt64 = 1 << 40,
+        isReplica: Bool = false,
+        msid: UInt64 = 7
     ) throws {
         directory = try TemporaryDirectory.make()
         node = ObjectUUID.random(.system)
         self.capacityBytes = capacityBytes
         aggregate = try Aggregate.open(
             directory: directory,
-            options: AggregateOptions(node: node, capacityBytes: capacityBytes, onEvent: events.add), environment: .system)
+            options: AggregateOptions(node: node, capacityBytes: capacityBytes, onEvent: events.add),
+            environment: .system
+        )
         volume = try aggregate.createVolume(
-            msid: VolumeMSID(rawValue: msid), sizeBytes: sizeBytes, isSpaceGuaranteed: false, isReplica: isReplica)
+            msid: VolumeMSID(rawValue: msid),
+            sizeBytes: sizeBytes,
+            isSpaceGuaranteed: false,
+            isReplica: isReplica
+        )
     }
 
     /// Closes and opens the aggregate again.
@@ -36,7 +45,9 @@ package final class TestVolume {
         aggregate.close()
         aggregate = try Aggregate.open(
             directory: directory,
-            options: AggregateOptions(node: node, capacityBytes: capacityBytes, onEvent: events.add), environment: .system)
+            options: AggregateOptions(node: node, capacityBytes: capacityBytes, onEvent: events.add),
+            environment: .system
+        )
         volume = aggregate.volume(volume.msid)!
     }
 
@@ -50,7 +61,9 @@ package final class TestVolume {
         try TemporaryDirectory.copy(original.directory, to: directory)
         aggregate = try Aggregate.open(
             directory: directory,
-            options: AggregateOptions(node: node, capacityBytes: capacityBytes, onEvent: events.add), environment: .system)
+            options: AggregateOptions(node: node, capacityBytes: capacityBytes, onEvent: events.add),
+            environment: .system
+        )
         volume = aggregate.volume(original.volume.msid)!
     }
 
@@ -88,7 +101,10 @@ package final class EventCollector: Sendable {
 extension Volume {
     /// Makes a regular file.
     package func makeFile(
-        _ name: String, in directory: FileReference, as credentials: Credentials = .superuser, mode: UInt16 = 0o644
+        _ name: String,
+        in directory: FileReference,
+        as credentials: Credentials = .superuser,
+        mode: UInt16 = 0o644
     ) throws -> FileReference {
         try name.withRawBytes {
             try create($0, in: directory, mode: .guarded(AttributeChanges(mode: mode)), as: credentials, .blocking)
@@ -98,7 +114,10 @@ extension Volume {
     /// Writes bytes.
     @discardableResult
     package func put(
-        _ bytes: [UInt8], at offset: UInt64, to file: FileReference, isStable: Bool = false
+        _ bytes: [UInt8],
+        at offset: UInt64,
+        to file: FileReference,
+        isStable: Bool = false
     ) throws -> CommitTicket {
         try bytes.withUnsafeBytes {
             try write($0, at: offset, to: file, isStable: isStable, as: .superuser, .blocking)
@@ -127,7 +146,13 @@ extension Volume {
         var cookie: UInt64 = 0
         while true {
             let listing = try readDirectory(
-                directory, after: cookie, entriesMax: page, withAttributes: true, as: .superuser, .blocking)
+                directory,
+                after: cookie,
+                entriesMax: page,
+                withAttributes: true,
+                as: .superuser,
+                .blocking
+            )
             names += listing.entries.filter { $0.cookie > 2 }.map { String(decoding: $0.name, as: UTF8.self) }
             guard let last = listing.entries.last, !listing.isEnd else { return names }
             cookie = last.cookie

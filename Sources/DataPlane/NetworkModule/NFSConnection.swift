@@ -1,0 +1,327 @@
+import FileService
+import NFSServer
+import NIOCore
+import NIOPosix
+import ONCRPC
+import Synchronization
+import VolumeEngine
+
+/// Named limits of a connection.
+package enum ConnectionLimits {
+    /// Bytes of requests that wait in a connection (held by the gate, or for a worker) before it stops reading.
+    package static let waitingBytesMax = 32 << 20
+    /// Bytes of answers that were not taken by the client before its connection stops reading.
+    package static let unsentBytesMax = 32 << 20
+    /// Connections of a listener.
+    package static let connectionsMax = 4096
+    /// Requests that one worker takes at a time.
+    package static let batchMax = 32
+}
+
+/// One client's connection: cuts records, runs them on the event loop, and sends answers in bursts.
+///
+/// All requests of one read are executed where they arrive, their answers go into one buffer and out with one write. What
+/// needs the disk goes to a worker, what waits for durability comes back from a committer's thread.
+final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
+    // Proof of Sendable: everything but `inbox` is touched on the channel's event loop only; `inbox` is a mutex.
+    typealias InboundIn = ByteBuffer
+
+    private var context: ChannelHandlerContext?
+    private var client: ClientContext
+    private let workers: NIOThreadPool
+    private let registry: ConnectionRegistry
+    private let eventLoop: any EventLoop
+    private var stream = ByteBuffer()
+    private var output: ByteBuffer
+    /// Requests that the gate holds.
+    private var held: [ByteBuffer] = []
+    /// Requests of this burst that need the disk.
+    private var blocked: [PendingRequest] = []
+    private var waitingBytes = 0
+    private var isReading = true
+    private var isClosed = false
+    /// Answers from other threads.
+    private let inbox = Mutex(Inbox())
+
+    private struct Inbox {
+        var answers: [Completion] = []
+        var isScheduled = false
+    }
+
+    /// An answer that has become ready on another thread.
+    private struct Completion {
+        var reply: ByteBuffer
+        var requestBytes: Int
+    }
+
+    private struct PendingRequest: Sendable {
+        var record: ByteBuffer
+        var isClaimed: Bool
+    }
+
+    private var gate: RequestGate { client.service.gate }
+
+    init(
+        service: SVMFileService,
+        address: ClientAddress,
+        workers: NIOThreadPool,
+        registry: ConnectionRegistry,
+        channel: any Channel
+    ) {
+        client = ClientContext(service: service, client: address)
+        self.workers = workers
+        self.registry = registry
+        eventLoop = channel.eventLoop
+        output = channel.allocator.buffer(capacity: 64 << 10)
+    }
+
+    // MARK: Channel
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        registry.add(self)
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) { close() }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        close()
+        context.fireChannelInactive()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+
+    private func close() {
+        guard !isClosed else { return }
+        isClosed = true
+        // What was let in is executed even if nobody waits for it any more: the client sends it again elsewhere.
+        sendBlocked()
+        registry.remove(self)
+        held = []
+        context = nil
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var incoming = Self.unwrapInboundIn(data)
+        if stream.readableBytes == 0 { stream = incoming } else { stream.writeBuffer(&incoming) }
+        client.refresh()
+        do throws(RecordError) {
+            while let record = try RecordMarking.next(from: &stream) { receive(record) }
+        } catch {
+            registry.counters.countMalformed()
+            context.close(promise: nil)
+            return
+        }
+        if stream.readableBytes == 0 { stream = ByteBuffer() } else { stream.discardReadBytes() }
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) {
+        sendBlocked()
+        flush()
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) { adjustReading() }
+
+    // MARK: Requests
+
+    private func receive(_ record: ByteBuffer) {
+        registry.counters.countRequest()
+        guard gate.enter() else {
+            if gate.current == .closed { return }
+            held.append(record)
+            waitingBytes += record.readableBytes
+            return adjustReading()
+        }
+        run(record)
+    }
+
+    /// Runs a request that the gate has let in.
+    private func run(_ record: ByteBuffer) {
+        let start = output.writerIndex
+        let outcome = NFSServer.execute(record, &client, .cachedOnly, isClaimed: false, into: &output) { [self] reply in
+            deliver(reply)
+        }
+        switch outcome {
+        case .answered: gate.leave()
+        case .answeredWhenDurable(let volume, let ticket):
+            // The answer leaves the burst: its bytes are copied out, since the buffer is used on.
+            var copy = ByteBuffer()
+            copy.writeImmutableBuffer(output.getSlice(at: start, length: output.writerIndex - start)!)
+            let kept = copy
+            output.moveWriterIndex(to: start)
+            volume.whenDurable(ticket) { [self] in complete(kept, requestBytes: 0) }
+        case .wouldBlock:
+            waitingBytes += record.readableBytes
+            blocked.append(PendingRequest(record: record, isClaimed: true))
+        case .none: gate.leave()
+        case .malformed:
+            gate.leave()
+            registry.counters.countMalformed()
+            context?.close(promise: nil)
+        }
+    }
+
+    /// Hands the requests of this burst that need the disk to workers.
+    private func sendBlocked() {
+        while !blocked.isEmpty {
+            // Large reads and writes are spread over the workers; small requests go together.
+            let isLarge = waitingBytes > 256 << 10
+            let part = Array(blocked.prefix(isLarge ? 1 : ConnectionLimits.batchMax))
+            blocked.removeFirst(part.count)
+            let client = client
+            workers.submit { [self] state in
+                guard state == .active else { return }
+                for request in part { runBlocking(request, client) }
+            }
+        }
+        adjustReading()
+    }
+
+    /// Runs a request on a worker.
+    private func runBlocking(_ request: PendingRequest, _ shared: ClientContext) {
+        var client = shared
+        var reply = ByteBuffer()
+        let bytes = request.record.readableBytes
+        let outcome = NFSServer.execute(
+            request.record,
+            &client,
+            .blocking,
+            isClaimed: request.isClaimed,
+            into: &reply
+        ) { [self] in deliver($0) }
+        switch outcome {
+        case .answered: complete(reply, requestBytes: bytes)
+        case .answeredWhenDurable(let volume, let ticket):
+            let answer = reply
+            volume.whenDurable(ticket) { [self] in complete(answer, requestBytes: bytes) }
+        case .none, .malformed, .wouldBlock: complete(ByteBuffer(), requestBytes: bytes)
+        }
+    }
+
+    /// Takes the answer of the same request that was executed for another connection.
+    private func deliver(_ cached: CachedReply) {
+        var reply = ByteBuffer()
+        let start = RecordMarking.begin(in: &reply)
+        reply.writeBytes(cached.bytes)
+        RecordMarking.finish(from: start, in: &reply)
+        let answer = reply
+        // This request has left the gate already.
+        gate.rejoin()
+        if let volume = cached.volume {
+            volume.whenDurable(cached.ticket) { [self] in complete(answer, requestBytes: 0) }
+        } else {
+            complete(answer, requestBytes: 0)
+        }
+    }
+
+    /// Queues an answer, from any thread; one burst of them wakes the event loop once.
+    private func complete(_ reply: ByteBuffer, requestBytes: Int) {
+        let mustSchedule = inbox.withLock { inbox in
+            inbox.answers.append(Completion(reply: reply, requestBytes: requestBytes))
+            defer { inbox.isScheduled = true }
+            return !inbox.isScheduled
+        }
+        if mustSchedule { eventLoop.execute { [self] in takeInbox() } }
+    }
+
+    private func takeInbox() {
+        let answers = inbox.withLock { inbox in
+            defer { inbox = Inbox() }
+            return inbox.answers
+        }
+        for var answer in answers {
+            waitingBytes -= answer.requestBytes
+            output.writeBuffer(&answer.reply)
+            gate.leave()
+        }
+        flush()
+        adjustReading()
+    }
+
+    // MARK: Output and backpressure
+
+    private func flush() {
+        guard output.readableBytes > 0 else { return }
+        guard let context, !isClosed else { return output.clear() }
+        let burst = output
+        output = context.channel.allocator.buffer(capacity: 64 << 10)
+        context.writeAndFlush(Self.wrapOutboundOut(burst), promise: nil)
+    }
+
+    private func adjustReading() {
+        guard let context, !isClosed else { return }
+        let mayRead = waitingBytes < ConnectionLimits.waitingBytesMax && context.channel.isWritable
+        guard mayRead != isReading else { return }
+        isReading = mayRead
+        context.channel.setOption(.autoRead, value: mayRead).whenFailure { _ in }
+        if mayRead { context.read() }
+    }
+
+    // MARK: For the gate
+
+    /// Runs what the gate held, after it was opened.
+    func runHeld() {
+        eventLoop.execute { [self] in
+            let records = held
+            held = []
+            client.refresh()
+            for record in records {
+                waitingBytes -= record.readableBytes
+                receive(record)
+            }
+            sendBlocked()
+            flush()
+            adjustReading()
+        }
+    }
+
+    /// Calls back when everything that was written before has been handed to the kernel, with the channel.
+    func whenFlushed(_ body: @escaping @Sendable ((any Channel)?) -> Void) {
+        eventLoop.execute { [self] in
+            flush()
+            guard let context, !isClosed else { return body(nil) }
+            let channel = context.channel
+            context.writeAndFlush(Self.wrapOutboundOut(ByteBuffer())).whenComplete { _ in body(channel) }
+        }
+    }
+
+    /// Closes the connection.
+    func shutDown() { eventLoop.execute { [self] in context?.close(promise: nil) } }
+}
+
+extension NFSConnection {
+    fileprivate static func wrapOutboundOut(_ buffer: ByteBuffer) -> NIOAny { NIOAny(buffer) }
+}
+
+/// What the connections of a listener share.
+final class ConnectionRegistry: Sendable {
+    let counters = RequestCounters()
+    private let connections = Mutex<[ObjectIdentifier: NFSConnection]>([:])
+
+    func add(_ connection: NFSConnection) {
+        connections.withLock { $0[ObjectIdentifier(connection)] = connection }
+    }
+
+    func remove(_ connection: NFSConnection) {
+        connections.withLock { $0[ObjectIdentifier(connection)] = nil }
+    }
+
+    var count: Int { connections.withLock { $0.count } }
+
+    /// The open connections. Their order does not matter: each is told the same.
+    var all: [NFSConnection] { connections.withLock { Array($0.values) } }
+}
+
+/// Counts requests of a listener.
+package final class RequestCounters: Sendable {
+    private let requestCount = Atomic<UInt64>(0)
+    private let malformedCount = Atomic<UInt64>(0)
+
+    func countRequest() { requestCount.wrappingAdd(1, ordering: .relaxed) }
+    func countMalformed() { malformedCount.wrappingAdd(1, ordering: .relaxed) }
+
+    /// Requests so far.
+    package var requests: UInt64 { requestCount.load(ordering: .relaxed) }
+    /// Streams and records that were no RPC.
+    package var malformed: UInt64 { malformedCount.load(ordering: .relaxed) }
+}

@@ -1,0 +1,146 @@
+import CLinux
+package import Environment
+package import FileService
+import NIOCore
+package import NIOPosix
+import Synchronization
+
+/// Threads that serve the clients of a node: event loops, and workers that may wait for the disk.
+package final class NetworkThreads: Sendable {
+    /// The event loops.
+    package let group: MultiThreadedEventLoopGroup
+    let workers: NIOThreadPool
+
+    /// Starts the threads.
+    package init(eventLoops: Int = 2, workers: Int = 4) {
+        group = MultiThreadedEventLoopGroup(numberOfThreads: eventLoops)
+        self.workers = NIOThreadPool(numberOfThreads: workers)
+        self.workers.start()
+    }
+
+    /// Stops the threads.
+    package func stop() async {
+        try? await workers.shutdownGracefully()
+        try? await group.shutdownGracefully()
+    }
+}
+
+/// Serves NFS and MOUNT of one SVM on one address and port.
+package final class NFSListener: Sendable {
+    /// Where it listens, as `127.0.0.1`.
+    package let address: String
+    /// The port.
+    package let port: Int
+    private let channel: any Channel
+    private let registry: ConnectionRegistry
+    private let service: SVMFileService
+
+    private init(
+        address: String,
+        port: Int,
+        channel: any Channel,
+        registry: ConnectionRegistry,
+        service: SVMFileService
+    ) {
+        self.address = address
+        self.port = port
+        self.channel = channel
+        self.registry = registry
+        self.service = service
+    }
+
+    /// Begins to listen. Port 0 takes any free one.
+    ///
+    /// The port may be shared with a listener of another process (SO_REUSEPORT): at a cutover on one machine the
+    /// destination listens before the source stops, so that no client is refused.
+    package static func bind(
+        address: String,
+        port: Int,
+        service: SVMFileService,
+        threads: NetworkThreads,
+        isShared: Bool
+    ) async throws -> NFSListener {
+        let registry = ConnectionRegistry()
+        let channel = try await ServerBootstrap(group: threads.group)
+            .serverChannelOption(.backlog, value: 1024)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .serverChannelOption(.socketOption(NIOBSDSocket.Option(rawValue: 15)), value: isShared ? 1 : 0)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .childChannelOption(
+                .writeBufferWaterMark,
+                value: .init(low: ConnectionLimits.unsentBytesMax / 2, high: ConnectionLimits.unsentBytesMax)
+            )
+            .childChannelOption(
+                .recvAllocator,
+                value: AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 64 << 10, maximum: 2 << 20)
+            )
+            .childChannelInitializer { child in
+                guard registry.count < ConnectionLimits.connectionsMax,
+                    let remote = child.remoteAddress?.ipAddress, let client = ClientAddress(remote)
+                else { return child.close() }
+                return child.eventLoop.makeCompletedFuture {
+                    try child.pipeline.syncOperations.addHandler(
+                        NFSConnection(
+                            service: service,
+                            address: client,
+                            workers: threads.workers,
+                            registry: registry,
+                            channel: child
+                        )
+                    )
+                }
+            }
+            .bind(host: address, port: port).get()
+        return NFSListener(
+            address: address,
+            port: channel.localAddress?.port ?? port,
+            channel: channel,
+            registry: registry,
+            service: service
+        )
+    }
+
+    /// Counters of its requests.
+    package var counters: RequestCounters { registry.counters }
+
+    /// Clients that are connected.
+    package var connectionCount: Int { registry.count }
+
+    /// Lets held requests run, after the gate was opened.
+    package func runHeld() { for connection in registry.all { connection.runHeld() } }
+
+    /// Waits until every answer that was written has left and the client's TCP has acknowledged it; false at the deadline
+    /// (nanoseconds of the monotonic clock).
+    package func flushed(deadline: UInt64, environment: Environment) async -> Bool {
+        for connection in registry.all {
+            let channel = await withCheckedContinuation { continuation in
+                connection.whenFlushed { continuation.resume(returning: $0) }
+            }
+            guard let channel else { continue }
+            while await Self.unacknowledgedBytes(channel) > 0 {
+                guard environment.monotonicNanoseconds() < deadline else { return false }
+                try? await channel.eventLoop.scheduleTask(in: .milliseconds(1)) {}.futureResult.get()
+            }
+        }
+        return true
+    }
+
+    private static func unacknowledgedBytes(_ channel: any Channel) async -> Int {
+        let bytes = try? await channel.eventLoop.submit {
+            try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) {
+                Int(godwit_socket_unacknowledged_bytes($0))
+            }
+        }.get()
+        // A socket that is gone has nothing left to acknowledge.
+        return max(0, bytes ?? 0)
+    }
+
+    /// Stops listening; connections stay.
+    package func stopAccepting() async { try? await channel.close().get() }
+
+    /// Stops listening and closes every connection.
+    package func close() async {
+        await stopAccepting()
+        for connection in registry.all { connection.shutDown() }
+    }
+}
