@@ -166,7 +166,8 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
     }
 }
 
-@Suite struct CrashTests {
+// One after the other: each simulation spins on its virtual clock, so together they only starve each other.
+@Suite(.serialized) struct CrashTests {
     @Test func completesWithoutAFailure() async throws {
         let simulation = Simulation()
         let record = try await simulation.run()
