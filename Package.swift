@@ -131,8 +131,8 @@ let package = Package(
         room(
             "Interfaces", "RESTAPI",
             [
-                "MigrateOperation", "Orchestrator", "Replication", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Environment",
-                "Identity", "JSON", "VolumeEngine", hummingbird, logging, nioCore,
+                "MigrateOperation", "Orchestrator", "Replication", "Saga", "StorageControl", "ClusterConfiguration",
+                "ReplicatedDatabase", "Environment", "Identity", "JSON", "VolumeEngine", hummingbird, logging, nioCore,
             ]),
 
         // 7 Programs
@@ -180,7 +180,8 @@ let package = Package(
             "MigrateTests",
             [
                 "TestKit", "Saga", "MigrateOperation", "MigrateSource", "Orchestrator", "ClusterService",
-                "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity", logging,
+                "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity", logging, nioCore,
+                hummingbird, asyncHTTPClient,
             ]),
     ],
     swiftLanguageModes: [.v6]

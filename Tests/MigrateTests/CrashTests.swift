@@ -15,18 +15,18 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
     private let source = Mutex<(MigrateSource, Process)?>(nil)
     private let sourceCrash: CrashPoint?
     private let destinationCrash: CrashPoint?
-    private let options: MigrationOptions
     let sourcePoints = Mutex<[CrashPoint]>([])
     let destinationPoints = Mutex<[CrashPoint]>([])
 
     init(
-        failingDeed: Int = -1, sourceCrash: CrashPoint? = nil, destinationCrash: CrashPoint? = nil,
-        options: MigrationOptions = MigrationOptions()
+        failingDeed: Int = -1,
+        sourceCrash: CrashPoint? = nil,
+        destinationCrash: CrashPoint? = nil,
+        drainMilliseconds: UInt64 = 0
     ) {
-        world = World(failingDeed: failingDeed)
+        world = World(failingDeed: failingDeed, drainMilliseconds: drainMilliseconds)
         self.sourceCrash = sourceCrash
         self.destinationCrash = destinationCrash
-        self.options = options
     }
 
     private static var log: Logger {
@@ -59,9 +59,13 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
             crash = nil
             let database = ProcessDatabase(database: sourceDatabase, process: process)
             let current = MigrateSource(
-                database: database, storage: SimulatedSource(world: world, process: process),
-                environment: world.environment, waiting: world.waiting(process), crashPoints: process.crashPoints,
-                log: Self.log)
+                database: database,
+                storage: SimulatedSource(world: world, process: process),
+                environment: world.environment,
+                waiting: world.waiting(process),
+                crashPoints: process.crashPoints,
+                log: Self.log
+            )
             let silenced = try await current.settleAfterRestart()
             world.state.withLock { state in
                 state.sourceIsBound = state.sourceExists && state.sourceIsRecordedRunning && silenced.isEmpty
@@ -88,21 +92,30 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
             world.state.withLock { $0.startDestination() }
             let orchestrator = Orchestrator(
                 database: ProcessDatabase(database: destinationDatabase, process: process),
-                storage: SimulatedDestination(world: world, process: process), directory: self,
-                node: ObjectUUID(high: 5, low: 5), clusterName: "beta", environment: world.environment,
-                waiting: world.waiting(process), crashPoints: process.crashPoints, log: Self.log)
+                storage: SimulatedDestination(world: world, process: process),
+                directory: self,
+                node: ObjectUUID(high: 5, low: 5),
+                clusterName: "beta",
+                environment: world.environment,
+                waiting: world.waiting(process),
+                crashPoints: process.crashPoints,
+                log: Self.log
+            )
             let ended = try await withThrowingTaskGroup(of: Void.self) { group -> DestinationRecord? in
                 group.addTask { try? await orchestrator.run() }
                 defer { group.cancelAll() }
                 while operation == nil {
                     try Task.checkCancellation()
                     operation = try? await orchestrator.start(
-                        MigrationRequest(svmName: "svm", peerName: "alpha", options: options))
+                        MigrationRequest(svmName: "svm", peerName: "alpha", options: MigrationOptions())
+                    )
                     await Task.yield()
                 }
                 while !process.isDead {
                     try Task.checkCancellation()
-                    if let record = try? await orchestrator.get(operation!)?.record, record.phase == .ended { return record }
+                    if let record = try? await orchestrator.get(operation!)?.record, record.phase == .ended {
+                        return record
+                    }
                     await Task.yield()
                 }
                 return nil
@@ -134,18 +147,27 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
         #expect(state.violations.isEmpty, "\(what): \(state.violations)")
         if record.state == .setupConfigurationFailed {
             #expect(!state.destinationExists, "\(what): the destination was not cleaned up")
-            #expect(state.sourceIsBound && state.sourceGateIsOpen && state.sourceLock == nil, "\(what): the source is not whole")
+            #expect(
+                state.sourceIsBound && state.sourceGateIsOpen && state.sourceLock == nil,
+                "\(what): the source is not whole"
+            )
             return
         }
         #expect(
-            record.state == .migrateComplete || record.state == .migrateCompleteWithWarnings, "\(what): \(record.messages)")
+            record.state == .migrateComplete || record.state == .migrateCompleteWithWarnings,
+            "\(what): \(record.messages)"
+        )
         #expect(state.destinationContent == state.acknowledged, "\(what): writes were lost")
-        #expect(state.destinationIsRecordedServing && state.destinationGateIsOpen && !state.destinationIsReplica, "\(what)")
+        #expect(
+            state.destinationIsRecordedServing && state.destinationGateIsOpen && !state.destinationIsReplica,
+            "\(what)"
+        )
         #expect(!state.sourceExists && state.destinationSnapshots.isEmpty, "\(what): something was left behind")
     }
 }
 
-@Suite struct CrashTests {
+// One after the other: each simulation spins on its virtual clock, so together they only starve each other.
+@Suite(.serialized) struct CrashTests {
     @Test func completesWithoutAFailure() async throws {
         let simulation = Simulation()
         let record = try await simulation.run()
@@ -189,15 +211,14 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
     }
 
     @Test func pastBudgetTheSourceServesAgain() async throws {
-        var options = MigrationOptions()
-        options.holdBudgetMilliseconds = 0
-        options.isAutoSourceCleanup = true
-        let simulation = Simulation(options: options)
-        // A budget of nothing is always missed: the operation goes back to transfers and the source goes on serving.
+        // Draining takes longer than the budget: each cutover is undone by the timer, and the source goes on serving.
+        let simulation = Simulation(drainMilliseconds: 20_000)
         let outcome = await withTaskGroup(of: Bool.self) { group in
             group.addTask { (try? await simulation.run()) != nil }
             group.addTask {
-                while simulation.world.deeds.withLock({ $0.filter { $0 == "source-reopen" }.count }) < 3 && !Task.isCancelled {
+                while simulation.world.deeds.withLock({ $0.filter { $0 == "source-reopen" }.count }) < 3
+                    && !Task.isCancelled
+                {
                     await Task.yield()
                 }
                 return false

@@ -4,8 +4,12 @@ import Testing
 
 private func record() -> SourceRecord {
     SourceRecord(
-        operation: ObjectUUID(high: 1, low: 1), epoch: 3, svm: ObjectUUID(high: 2, low: 2), svmName: "svm",
-        destinationCluster: "beta")
+        operation: ObjectUUID(high: 1, low: 1),
+        epoch: 3,
+        svm: ObjectUUID(high: 2, low: 2),
+        svmName: "svm",
+        destinationCluster: "beta"
+    )
 }
 
 private func committed() throws -> SourceRecord {
@@ -33,7 +37,8 @@ private func kind(_ body: () throws -> SourceRecord) -> MigrateError.Kind? {
 
     @Test func everyEventMayBeRepeated() throws {
         let events: [SourceEvent] = [
-            .lock(attempt: 1), .arm(attempt: 1, deadlineWallClockNanoseconds: 5), .pointOfNoReturn(attempt: 1), .release,
+            .lock(attempt: 1), .arm(attempt: 1, deadlineWallClockNanoseconds: 5), .pointOfNoReturn(attempt: 1),
+            .release,
             .clean,
         ]
         var current = record()

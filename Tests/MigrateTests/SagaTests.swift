@@ -32,7 +32,8 @@ private func steps() -> [SagaStep<Switches>] {
             undo: { world in
                 if world.failingUndo == name { throw Refusal() }
                 _ = world.on.withLock { $0.remove(name) }
-            })
+            }
+        )
     }
 }
 
@@ -86,12 +87,14 @@ private func steps() -> [SagaStep<Switches>] {
             var count = 0
             do {
                 _ = try await runner.run(
-                    world, log: &log,
+                    world,
+                    log: &log,
                     persist: {
                         guard count < crashAfter else { throw Crash() }
                         count += 1
                         durable = $0
-                    })
+                    }
+                )
             } catch is Crash {
                 log = durable
                 _ = try await runner.run(world, log: &log, persist: { durable = $0 })

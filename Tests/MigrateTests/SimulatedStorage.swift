@@ -17,15 +17,32 @@ struct SimulatedSource: SourceStorage {
     func describe(svmName: String) async throws -> (description: SVMDescription, findings: [PrecheckFinding])? {
         guard svmName == "svm" else { return nil }
         let record = SVMRecord(
-            uuid: svmUUID, name: "svm", state: .running, handleKey: HandleKey(first: 1, second: 2))
+            uuid: svmUUID,
+            name: "svm",
+            state: .running,
+            handleKey: HandleKey(first: 1, second: 2)
+        )
         let volume = VolumeDescription(
-            uuid: ObjectUUID(high: 11, low: 11), name: "volume", msid: volumeMSID, sizeBytes: 1_000,
-            isSpaceGuaranteed: false, usedBytes: 10)
+            uuid: ObjectUUID(high: 11, low: 11),
+            name: "volume",
+            msid: volumeMSID,
+            sizeBytes: 1_000,
+            isSpaceGuaranteed: false,
+            usedBytes: 10
+        )
         let description = SVMDescription(
-            uuid: svmUUID, name: "svm", clusterName: "alpha", clusterUUID: ObjectUUID(high: 12, low: 12),
-            protocolVersion: migrateProtocolVersion, replicationAddress: "127.0.0.1", replicationPort: 1,
-            replicationSecret: "secret", volumes: [volume], interfaces: [],
-            configuration: SVMConfiguration(svm: record, exportPolicies: [], volumes: [], interfaces: []))
+            uuid: svmUUID,
+            name: "svm",
+            clusterName: "alpha",
+            clusterUUID: ObjectUUID(high: 12, low: 12),
+            protocolVersion: migrateProtocolVersion,
+            replicationAddress: "127.0.0.1",
+            replicationPort: 1,
+            replicationSecret: "secret",
+            volumes: [volume],
+            interfaces: [],
+            configuration: SVMConfiguration(svm: record, exportPolicies: [], volumes: [], interfaces: [])
+        )
         return (description, [])
     }
     func name(of svm: ObjectUUID) async throws -> String? {
@@ -54,7 +71,8 @@ struct SimulatedSource: SourceStorage {
         try world.deed("source-hold", process) { $0.sourceGateIsOpen = false }
     }
     func drainGate(of svm: ObjectUUID, withinMilliseconds: UInt64) async throws -> Bool {
-        try world.deed("source-drain", process) { _ in true }
+        try await world.waiting(process).milliseconds(world.drainMilliseconds)
+        return try world.deed("source-drain", process) { _ in true }
     }
     func exportProtocolState(of svm: ObjectUUID) async throws -> [UInt8] {
         try world.deed("source-export", process) { _ in [1, 2, 3] }
@@ -92,7 +110,8 @@ struct SimulatedDestination: DestinationStorage {
     let process: Process
 
     func precheck(
-        _ svm: SVMDescription, _ options: MigrationOptions
+        _ svm: SVMDescription,
+        _ options: MigrationOptions
     ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) { ([], svm.volumes) }
     func createSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
         try world.deed("create-svm", process) { $0.destinationExists = true }
@@ -111,7 +130,10 @@ struct SimulatedDestination: DestinationStorage {
         }
     }
     func transfer(
-        _ volume: VolumeMSID, of svm: SVMDescription, upTo snapshot: ObjectUUID, throttleBytesPerSecond: UInt64
+        _ volume: VolumeMSID,
+        of svm: SVMDescription,
+        upTo snapshot: ObjectUUID,
+        throttleBytesPerSecond: UInt64
     ) async throws -> TransferStatistics {
         try world.deed("transfer", process) { state in
             guard let content = state.sourceSnapshots[snapshot] else { throw SimulatedFailure(deed: "no snapshot") }
@@ -132,7 +154,11 @@ struct SimulatedDestination: DestinationStorage {
     }
     func mirrorStatus(of volume: VolumeMSID) -> VolumeMirrorStatus {
         let isInSync = world.state.withLock { $0.mirrorIsInSync }
-        return VolumeMirrorStatus(state: isInSync ? .inSync : .transitioning, transfer: TransferStatistics(), failure: nil)
+        return VolumeMirrorStatus(
+            state: isInSync ? .inSync : .transitioning,
+            transfer: TransferStatistics(),
+            failure: nil
+        )
     }
     func stopMirror(_ volume: VolumeMSID) async throws {
         try world.deed("stop-mirror", process) { $0.mirrorIsInSync = false }
@@ -176,7 +202,9 @@ struct SimulatedDestination: DestinationStorage {
     }
     func contentHash(of volume: VolumeMSID, snapshot: ObjectUUID) async throws -> String {
         try world.deed("destination-hash", process) { state in
-            guard let content = state.destinationSnapshots[snapshot] else { throw SimulatedFailure(deed: "no snapshot") }
+            guard let content = state.destinationSnapshots[snapshot] else {
+                throw SimulatedFailure(deed: "no snapshot")
+            }
             return contentHashText(UInt64(content))
         }
     }

@@ -89,8 +89,13 @@ final class World: Sendable {
     let deeds = Mutex<[String]>([])
     /// The number of the deed that fails once; negative for none.
     let failingDeed: Int
+    /// How long the source takes to drain, in milliseconds of the virtual clock.
+    let drainMilliseconds: UInt64
 
-    init(failingDeed: Int = -1) { self.failingDeed = failingDeed }
+    init(failingDeed: Int = -1, drainMilliseconds: UInt64 = 0) {
+        self.failingDeed = failingDeed
+        self.drainMilliseconds = drainMilliseconds
+    }
 
     var environment: Environment {
         Environment(
@@ -101,7 +106,8 @@ final class World: Sendable {
                     state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
                     return state ^ state >> 29
                 }
-            })
+            }
+        )
     }
 
     /// Waiting lets the virtual clock go on; a dead process does not wait.
@@ -119,7 +125,9 @@ final class World: Sendable {
 
     /// A deed of one side: refused when its process is dead, failed when the test wants it, and seen by the client.
     func deed<Result: Sendable>(
-        _ name: String, _ process: Process, _ body: (inout WorldState) throws -> Result
+        _ name: String,
+        _ process: Process,
+        _ body: (inout WorldState) throws -> Result
     ) throws -> Result {
         if process.isDead { throw CancellationError() }
         let number = deeds.withLock { deeds in
@@ -183,7 +191,8 @@ struct ProcessDatabase: ReplicatedDatabase {
     }
 
     func transact(
-        when conditions: [DatabaseCondition], _ changes: [DatabaseChange]
+        when conditions: [DatabaseCondition],
+        _ changes: [DatabaseChange]
     ) async throws(DatabaseError) -> TransactionOutcome {
         try requireAlive()
         return try await database.transact(when: conditions, changes)

@@ -67,7 +67,10 @@ package struct SagaRunner<Context: Sendable>: Sendable {
     /// run without being taken for a failure of the step. `CancellationError` of a step does the same: a daemon that
     /// is being stopped resumes its saga, the step did not fail.
     package func run(
-        _ context: Context, log: inout SagaLog, persist: Persist, reached: Reached = { _, _ in }
+        _ context: Context,
+        log: inout SagaLog,
+        persist: Persist,
+        reached: Reached = { _, _ in }
     ) async throws -> SagaOutcome {
         while true {
             switch log.next(in: plan) {
@@ -86,7 +89,11 @@ package struct SagaRunner<Context: Sendable>: Sendable {
     }
 
     private func perform(
-        _ step: SagaStep<Context>, _ context: Context, _ log: inout SagaLog, _ persist: Persist, _ reached: Reached
+        _ step: SagaStep<Context>,
+        _ context: Context,
+        _ log: inout SagaLog,
+        _ persist: Persist,
+        _ reached: Reached
     ) async throws -> String? {
         let isResumed = log.state(of: step.name) == .started
         try log.append(SagaEvent(step: step.name, kind: .started), in: plan)
@@ -108,7 +115,11 @@ package struct SagaRunner<Context: Sendable>: Sendable {
     }
 
     private func undo(
-        _ step: SagaStep<Context>, _ context: Context, _ log: inout SagaLog, _ persist: Persist, _ reached: Reached
+        _ step: SagaStep<Context>,
+        _ context: Context,
+        _ log: inout SagaLog,
+        _ persist: Persist,
+        _ reached: Reached
     ) async throws {
         try log.append(SagaEvent(step: step.name, kind: .undoStarted), in: plan)
         try await persist(log)

@@ -13,11 +13,14 @@ struct RemoteSourceCluster: SourceCluster {
     /// Makes one call. An answer that does not come in the call's time is `.unreachable`.
     func send(_ call: SourceCall) async throws -> SourceReply {
         var request = HTTPClientRequest(
-            url: "http://\(peer.service.address):\(peer.service.port)\(ClusterServiceProtocol.migratePath)")
+            url: "http://\(peer.service.address):\(peer.service.port)\(ClusterServiceProtocol.migratePath)"
+        )
         request.method = .POST
         request.headers.add(name: "Content-Type", value: "application/json")
         request.headers.add(
-            name: ClusterServiceProtocol.tokenHeader, value: PeerToken.token(passphrase: peer.passphrase))
+            name: ClusterServiceProtocol.tokenHeader,
+            value: PeerToken.token(passphrase: peer.passphrase)
+        )
         request.body = .bytes(ByteBuffer(bytes: try ConfigurationCoding.encode(call)))
         let patience = TimeAmount.milliseconds(Int64(call.request.patienceMilliseconds))
         let status: UInt
@@ -56,17 +59,21 @@ struct RemoteSourceCluster: SourceCluster {
             return try ConfigurationCoding.decode(Value.self, from: json, key: "answer")
         } catch {
             throw MigrateError(
-                .wrongVersion, code: MigrateCode.wrongVersion,
+                .wrongVersion,
+                code: MigrateCode.wrongVersion,
                 "the answer of peer '\(peer.name)' cannot be read: \(error.message)",
-                remedy: "run the same version of the software on both clusters")
+                remedy: "run the same version of the software on both clusters"
+            )
         }
     }
 
     private func unreachable(_ reason: String) -> MigrateError {
         MigrateError(
-            .unreachable, code: MigrateCode.peerUnreachable,
+            .unreachable,
+            code: MigrateCode.peerUnreachable,
             "peer '\(peer.name)' at \(peer.service) does not answer: \(reason)",
-            remedy: "start godwitd there, and check the address of the peer with 'godwit cluster peer show'")
+            remedy: "start godwitd there, and check the address of the peer with 'godwit cluster peer show'"
+        )
     }
 }
 
@@ -86,8 +93,11 @@ package struct PeerDirectory: SourceClusterDirectory {
         let peers = try await store.snapshot().peers
         guard let peer = peers.first(where: { $0.name == peerName || $0.uuid.description == peerName }) else {
             throw MigrateError(
-                .notFound, code: MigrateCode.unknownPeer, "there is no cluster peer '\(peerName)'",
-                remedy: "create it with 'godwit cluster peer create' on both clusters")
+                .notFound,
+                code: MigrateCode.unknownPeer,
+                "there is no cluster peer '\(peerName)'",
+                remedy: "create it with 'godwit cluster peer create' on both clusters"
+            )
         }
         return RemoteSourceCluster(client: client, peer: peer)
     }

@@ -40,11 +40,18 @@ package struct ClusterServiceRoutes: Sendable {
             let body = try await request.body.collect(upTo: ClusterServiceProtocol.requestBytesMax)
             let call: SourceCall
             do {
-                call = try ConfigurationCoding.decode(SourceCall.self, from: [UInt8](body.readableBytesView), key: "request")
+                call = try ConfigurationCoding.decode(
+                    SourceCall.self,
+                    from: [UInt8](body.readableBytesView),
+                    key: "request"
+                )
             } catch {
                 throw MigrateError(
-                    .wrongVersion, code: MigrateCode.wrongVersion, "the request cannot be read: \(error.message)",
-                    remedy: "run the same version of the software on both clusters")
+                    .wrongVersion,
+                    code: MigrateCode.wrongVersion,
+                    "the request cannot be read: \(error.message)",
+                    remedy: "run the same version of the software on both clusters"
+                )
             }
             let reply = try await source.send(call)
             return try Self.response(.ok, reply.answer, attachment: reply.attachment)
@@ -63,8 +70,11 @@ package struct ClusterServiceRoutes: Sendable {
         }
         guard isKnown else {
             throw MigrateError(
-                .notAuthenticated, code: MigrateCode.unknownPeer, "the caller is not a peer of this cluster",
-                remedy: "create the cluster peer on both clusters with the same passphrase")
+                .notAuthenticated,
+                code: MigrateCode.unknownPeer,
+                "the caller is not a peer of this cluster",
+                remedy: "create the cluster peer on both clusters with the same passphrase"
+            )
         }
     }
 
@@ -80,7 +90,9 @@ package struct ClusterServiceRoutes: Sendable {
     }
 
     private static func response(
-        _ status: HTTPResponse.Status, _ value: some Encodable, attachment: [UInt8] = []
+        _ status: HTTPResponse.Status,
+        _ value: some Encodable,
+        attachment: [UInt8] = []
     ) throws -> Response {
         let json = try ConfigurationCoding.encode(value)
         var buffer = ByteBuffer()

@@ -17,13 +17,18 @@ package enum CrashTesting {
         guard let setting, !setting.isEmpty else { return .none }
         guard isAllowed else {
             throw MigrateError(
-                .invalid, "\(variable) is set, but this is not a test cluster",
-                remedy: "unset it, or say 'testing: true' in the configuration file of a cluster that may be killed")
+                .invalid,
+                "\(variable) is set, but this is not a test cluster",
+                remedy: "unset it, or say 'testing: true' in the configuration file of a cluster that may be killed"
+            )
         }
         let parts = setting.split(separator: ":", omittingEmptySubsequences: false)
         guard parts.count == 2, !parts[0].isEmpty, let moment = SagaMoment(rawValue: String(parts[1])) else {
             throw MigrateError(
-                .invalid, "\(variable) is '\(setting)'", remedy: "write <step>:before or <step>:after")
+                .invalid,
+                "\(variable) is '\(setting)'",
+                remedy: "write <step>:before or <step>:after"
+            )
         }
         let step = String(parts[0])
         return CrashPoints { name, reached in

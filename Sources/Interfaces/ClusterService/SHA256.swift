@@ -73,7 +73,9 @@ package enum PeerToken {
     /// The token of a passphrase, 64 hexadecimal digits.
     package static func token(passphrase: String) -> String {
         let code = SHA256.authenticationCode(
-            key: [UInt8](passphrase.utf8), [UInt8]("godwit cluster service, version 1".utf8))
+            key: [UInt8](passphrase.utf8),
+            [UInt8]("godwit cluster service, version 1".utf8)
+        )
         return code.map { byte in
             let digits = String(byte, radix: 16)
             return byte < 16 ? "0" + digits : digits

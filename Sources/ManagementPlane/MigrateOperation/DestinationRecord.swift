@@ -59,8 +59,10 @@ package struct MigrationTimes: Codable, Equatable, Sendable {
 package struct VolumeProgress: Codable, Equatable, Sendable {
     /// Transfers that finished.
     package var transfersCompleted: UInt64 = 0
-    /// How long the last of them took, newest last, at most as many as readiness asks for.
-    package var lastDurationsMilliseconds: [UInt64] = []
+    /// How long the last of them took.
+    package var lastDurationMilliseconds: UInt64?
+    /// How many of the last ones in a row were short enough to cut over.
+    package var shortTransfersInARow: UInt64 = 0
     /// Bytes received by all of them.
     package var bytesTransferred: UInt64 = 0
     /// Time that all of them took.
@@ -147,7 +149,11 @@ package struct DestinationRecord: Codable, Equatable, Sendable {
 
     /// The record of a new operation.
     package init(
-        operation: ObjectUUID, owningNode: ObjectUUID, options: MigrationOptions, peerName: String, svm: SVMDescription
+        operation: ObjectUUID,
+        owningNode: ObjectUUID,
+        options: MigrationOptions,
+        peerName: String,
+        svm: SVMDescription
     ) {
         self.operation = operation
         self.owningNode = owningNode
@@ -162,9 +168,11 @@ package struct DestinationRecord: Codable, Equatable, Sendable {
         if next == state { return }
         guard state.successors.contains(next) else {
             throw MigrateError(
-                .refused, code: MigrateCode.wrongState,
+                .refused,
+                code: MigrateCode.wrongState,
                 "operation \(operation) cannot go from \(state.rawValue) to \(next.rawValue)",
-                remedy: "read the operation again and act on its state")
+                remedy: "read the operation again and act on its state"
+            )
         }
         state = next
     }
@@ -186,12 +194,8 @@ package struct DestinationRecord: Codable, Equatable, Sendable {
 
     /// Whether every volume's last transfers were short enough [132].
     package var isReadyForCutover: Bool {
-        let count = max(1, options.readyTransferCount)
-        return svm.volumes.allSatisfy { volume in
-            let durations = progress[volume.msid.description]?.lastDurationsMilliseconds ?? []
-            return durations.count >= count
-                && durations.suffix(count).allSatisfy { $0 < options.readyTransferMilliseconds }
-        }
+        let count = UInt64(max(1, options.readyTransferCount))
+        return svm.volumes.allSatisfy { (progress[$0.msid.description]?.shortTransfersInARow ?? 0) >= count }
     }
 
     /// Notes a finished transfer of one volume.
@@ -200,11 +204,9 @@ package struct DestinationRecord: Codable, Equatable, Sendable {
         volume.transfersCompleted += 1
         volume.bytesTransferred += bytes
         volume.durationMilliseconds += milliseconds
-        volume.lastDurationsMilliseconds.append(milliseconds)
-        let kept = max(1, options.readyTransferCount)
-        if volume.lastDurationsMilliseconds.count > kept {
-            volume.lastDurationsMilliseconds.removeFirst(volume.lastDurationsMilliseconds.count - kept)
-        }
+        volume.lastDurationMilliseconds = milliseconds
+        volume.shortTransfersInARow =
+            milliseconds < options.readyTransferMilliseconds ? volume.shortTransfersInARow + 1 : 0
         progress[msid.description] = volume
     }
 

@@ -46,7 +46,11 @@ package struct SourceRecord: Codable, Equatable, Sendable {
 
     /// The record of a new operation.
     package init(
-        operation: ObjectUUID, epoch: UInt64, svm: ObjectUUID, svmName: String, destinationCluster: String
+        operation: ObjectUUID,
+        epoch: UInt64,
+        svm: ObjectUUID,
+        svmName: String,
+        destinationCluster: String
     ) {
         self.operation = operation
         self.epoch = epoch
@@ -134,20 +138,26 @@ extension SourceRecord {
     private func illegal(_ event: SourceEvent) -> MigrateError {
         if isPastPointOfNoReturn {
             return MigrateError(
-                .pastPointOfNoReturn, code: MigrateCode.wrongState,
+                .pastPointOfNoReturn,
+                code: MigrateCode.wrongState,
                 "the point of no return of operation \(operation) has been recorded (state \(state.rawValue))",
-                remedy: "go on with the destination; the source does not serve this SVM again")
+                remedy: "go on with the destination; the source does not serve this SVM again"
+            )
         }
         if case .pointOfNoReturn = event {
             return MigrateError(
-                .commitRecovered, code: MigrateCode.wrongState,
+                .commitRecovered,
+                code: MigrateCode.wrongState,
                 "the source gave the commit up: \(lastRecoveryReason ?? "it is in state \(state.rawValue)")",
-                remedy: "undo the cutover on the destination and try again")
+                remedy: "undo the cutover on the destination and try again"
+            )
         }
         return MigrateError(
-            .refused, code: MigrateCode.wrongState,
+            .refused,
+            code: MigrateCode.wrongState,
             "'\(event)' does not fit the source record in state \(state.rawValue), attempt \(attempt)",
-            remedy: "read the record again and go on from its state")
+            remedy: "read the record again and go on from its state"
+        )
     }
 
     /// Checks the caller's epoch and remembers a newer one.
@@ -155,8 +165,10 @@ extension SourceRecord {
     package func fenced(by callerEpoch: UInt64) throws(MigrateError) -> SourceRecord {
         guard callerEpoch >= epoch else {
             throw MigrateError(
-                .fenced, "epoch \(callerEpoch) of operation \(operation) has been superseded by \(epoch)",
-                remedy: "stop this orchestrator; another one has taken over")
+                .fenced,
+                "epoch \(callerEpoch) of operation \(operation) has been superseded by \(epoch)",
+                remedy: "stop this orchestrator; another one has taken over"
+            )
         }
         var next = self
         next.epoch = callerEpoch

@@ -29,29 +29,48 @@ package struct ControllerSourceStorage: SourceStorage {
                 let used = try await controller.pool.run { volume.space().usedBytes }
                 volumes.append(
                     VolumeDescription(
-                        uuid: record.uuid, name: record.name, msid: record.msid, sizeBytes: record.sizeBytes,
-                        isSpaceGuaranteed: record.guarantee == .volume, usedBytes: used))
+                        uuid: record.uuid,
+                        name: record.name,
+                        msid: record.msid,
+                        sizeBytes: record.sizeBytes,
+                        isSpaceGuaranteed: record.guarantee == .volume,
+                        usedBytes: used
+                    )
+                )
             } catch let error as ManagementError {
                 findings.append(
-                    PrecheckFinding(code: MigrateCode.startFailed, error.message, remedy: error.remedy))
+                    PrecheckFinding(code: MigrateCode.startFailed, error.message, remedy: error.remedy)
+                )
             }
         }
         if svm.state != .running {
             findings.append(
                 PrecheckFinding(
-                    code: MigrateCode.svmNotRunning, "SVM '\(svm.name)' is \(svm.state.rawValue) on the source",
-                    remedy: "start it, or move it when it runs"))
+                    code: MigrateCode.svmNotRunning,
+                    "SVM '\(svm.name)' is \(svm.state.rawValue) on the source",
+                    remedy: "start it, or move it when it runs"
+                )
+            )
         }
         let interfaces = snapshot.lifs(of: svm.uuid)
         let description = SVMDescription(
-            uuid: svm.uuid, name: svm.name, clusterName: cluster.name, clusterUUID: cluster.uuid,
-            protocolVersion: migrateProtocolVersion, replicationAddress: controller.node.replication.address,
-            replicationPort: controller.node.replication.port, replicationSecret: controller.node.replicationSecret,
+            uuid: svm.uuid,
+            name: svm.name,
+            clusterName: cluster.name,
+            clusterUUID: cluster.uuid,
+            protocolVersion: migrateProtocolVersion,
+            replicationAddress: controller.node.replication.address,
+            replicationPort: controller.node.replication.port,
+            replicationSecret: controller.node.replicationSecret,
             volumes: volumes,
             interfaces: interfaces.map { InterfaceDescription(name: $0.name, address: $0.address, port: $0.port) },
             configuration: SVMConfiguration(
-                svm: svm, exportPolicies: snapshot.exportPolicies(of: svm.uuid), volumes: records,
-                interfaces: interfaces))
+                svm: svm,
+                exportPolicies: snapshot.exportPolicies(of: svm.uuid),
+                volumes: records,
+                interfaces: interfaces
+            )
+        )
         return (description, findings)
     }
 
@@ -59,8 +78,10 @@ package struct ControllerSourceStorage: SourceStorage {
         guard record.isReplica else { return [] }
         return [
             PrecheckFinding(
-                code: MigrateCode.notInThisVersion, "volume '\(record.name)' is itself a replica",
-                remedy: "end its mirror first; moving mirror destinations is not in this version")
+                code: MigrateCode.notInThisVersion,
+                "volume '\(record.name)' is itself a replica",
+                remedy: "end its mirror first; moving mirror destinations is not in this version"
+            )
         ]
     }
 
@@ -143,8 +164,11 @@ package struct ControllerSourceStorage: SourceStorage {
     package func contentHash(of volume: VolumeMSID, snapshot: ObjectUUID) async throws -> String {
         guard let volume = controller.volume(msid: volume) else {
             throw MigrateError(
-                .refused, code: MigrateCode.integrity, "the source has no volume \(volume)",
-                remedy: "look at the aggregates of the source cluster")
+                .refused,
+                code: MigrateCode.integrity,
+                "the source has no volume \(volume)",
+                remedy: "look at the aggregates of the source cluster"
+            )
         }
         return contentHashText(try await controller.pool.run { try volume.contentHash(of: snapshot) })
     }
@@ -158,7 +182,10 @@ package struct ControllerSourceStorage: SourceStorage {
     private func service(of svm: ObjectUUID) throws -> any ClientService {
         guard let service = controller.service(of: svm) else {
             throw MigrateError(
-                .failed, "SVM \(svm) is not being served", remedy: "start the SVM; the cutover is tried again")
+                .failed,
+                "SVM \(svm) is not being served",
+                remedy: "start the SVM; the cutover is tried again"
+            )
         }
         return service
     }

@@ -37,8 +37,12 @@ package actor MigrateSource: SourceCluster {
 
     /// Makes the source side of a cluster.
     package init(
-        database: any ReplicatedDatabase, storage: any SourceStorage, environment: Environment, waiting: Waiting,
-        crashPoints: CrashPoints = .none, log: Logger
+        database: any ReplicatedDatabase,
+        storage: any SourceStorage,
+        environment: Environment,
+        waiting: Waiting,
+        crashPoints: CrashPoints = .none,
+        log: Logger
     ) {
         records = MigrateRecords(database, prefix: MigrateKeys.sourcePrefix)
         self.storage = storage
@@ -153,12 +157,15 @@ package actor MigrateSource: SourceCluster {
     func startTimer(_ operation: ObjectUUID, _ attempt: UInt64, milliseconds: UInt64) {
         let deadline = environment.monotonicNanoseconds() + milliseconds * 1_000_000
         deadlineSink.yield(
-            CommitDeadline(operation: operation, attempt: attempt, monotonicNanoseconds: deadline))
+            CommitDeadline(operation: operation, attempt: attempt, monotonicNanoseconds: deadline)
+        )
     }
 
     /// Changes a record by compare-and-set until it succeeds or the change is refused. A nil epoch is the source's own.
     func change(
-        _ operation: ObjectUUID, epoch: UInt64?, _ body: (SourceRecord) throws(MigrateError) -> SourceRecord
+        _ operation: ObjectUUID,
+        epoch: UInt64?,
+        _ body: (SourceRecord) throws(MigrateError) -> SourceRecord
     ) async throws -> SourceRecord {
         while true {
             guard let stored = try await records.get(operation) else { throw Self.unknown(operation) }
@@ -172,7 +179,10 @@ package actor MigrateSource: SourceCluster {
 
     static func unknown(_ operation: ObjectUUID) -> MigrateError {
         MigrateError(
-            .notFound, code: MigrateCode.unknownOperation, "the source knows no operation \(operation)",
-            remedy: "start the operation again")
+            .notFound,
+            code: MigrateCode.unknownOperation,
+            "the source knows no operation \(operation)",
+            remedy: "start the operation again"
+        )
     }
 }

@@ -12,9 +12,11 @@ extension MigrateSource {
     package func send(_ call: SourceCall) async throws -> SourceReply {
         guard call.protocolVersion == migrateProtocolVersion else {
             throw MigrateError(
-                .wrongVersion, code: MigrateCode.wrongVersion,
+                .wrongVersion,
+                code: MigrateCode.wrongVersion,
                 "the caller speaks version \(call.protocolVersion) of the migrate protocol, this cluster \(migrateProtocolVersion)",
-                remedy: "run the same version of the software on both clusters")
+                remedy: "run the same version of the software on both clusters"
+            )
         }
         do {
             return try await answer(call)
@@ -65,8 +67,11 @@ extension MigrateSource {
     private func describe(_ name: String, _ call: SourceCall) async throws -> SourceReply {
         guard let found = try await storage.describe(svmName: name) else {
             throw MigrateError(
-                .notFound, code: MigrateCode.unknownSVM, "the source cluster has no SVM '\(name)'",
-                remedy: "list the SVMs of the source cluster and use one of their names")
+                .notFound,
+                code: MigrateCode.unknownSVM,
+                "the source cluster has no SVM '\(name)'",
+                remedy: "list the SVMs of the source cluster and use one of their names"
+            )
         }
         var findings = found.findings
         for other in try await records(of: found.description.uuid) where other.operation != call.operation {
@@ -74,7 +79,9 @@ extension MigrateSource {
                 PrecheckFinding(
                     code: MigrateCode.svmInMigrate,
                     "SVM '\(name)' already takes part in operation \(other.operation) (source state \(other.state.rawValue))",
-                    remedy: "wait until that operation is complete"))
+                    remedy: "wait until that operation is complete"
+                )
+            )
         }
         return SourceReply(.description(found.description, findings: findings))
     }
@@ -88,11 +95,19 @@ extension MigrateSource {
             }
             guard let name = try await storage.name(of: svm) else {
                 throw MigrateError(
-                    .notFound, code: MigrateCode.unknownSVM, "the source cluster has no SVM \(svm)",
-                    remedy: "list the SVMs of the source cluster and start again")
+                    .notFound,
+                    code: MigrateCode.unknownSVM,
+                    "the source cluster has no SVM \(svm)",
+                    remedy: "list the SVMs of the source cluster and start again"
+                )
             }
             let record = SourceRecord(
-                operation: call.operation, epoch: call.epoch, svm: svm, svmName: name, destinationCluster: cluster)
+                operation: call.operation,
+                epoch: call.epoch,
+                svm: svm,
+                svmName: name,
+                destinationCluster: cluster
+            )
             try await crashPoints.reached("source-register", .before)
             if try await records.put(record, of: call.operation, at: 0) != nil {
                 try await crashPoints.reached("source-register", .after)
@@ -105,9 +120,11 @@ extension MigrateSource {
         let record = try await current(call)
         guard !record.isPastPointOfNoReturn, record.state != .commit else {
             throw MigrateError(
-                .refused, code: MigrateCode.wrongState,
+                .refused,
+                code: MigrateCode.wrongState,
                 "operation \(call.operation) cannot be forgotten in state \(record.state.rawValue)",
-                remedy: "undo the commit first; after the point of no return go on instead")
+                remedy: "undo the commit first; after the point of no return go on instead"
+            )
         }
         try await storage.deleteSnapshots(snapshots, of: record.svm)
         try await storage.setConfigurationLock(nil, of: record.svm)
@@ -148,7 +165,10 @@ extension MigrateSource {
     }
 
     private func hold(
-        _ attempt: UInt64, _ snapshot: OperationSnapshot, _ drainMilliseconds: UInt64, _ call: SourceCall
+        _ attempt: UInt64,
+        _ snapshot: OperationSnapshot,
+        _ drainMilliseconds: UInt64,
+        _ call: SourceCall
     ) async throws -> SourceReply {
         if let held = heldReplies[call.operation], held.attempt == attempt { return held.reply }
         let record = try await current(call)
@@ -165,8 +185,10 @@ extension MigrateSource {
             try await crashPoints.reached("source-drain", .before)
             guard try await storage.drainGate(of: record.svm, withinMilliseconds: drainMilliseconds) else {
                 throw MigrateError(
-                    .failed, "the clients' requests were not drained within \(drainMilliseconds) ms",
-                    remedy: "the cutover is tried again; look for slow disks or stuck clients")
+                    .failed,
+                    "the clients' requests were not drained within \(drainMilliseconds) ms",
+                    remedy: "the cutover is tried again; look for slow disks or stuck clients"
+                )
             }
             try await crashPoints.reached("source-drain", .after)
             stages.end("drain")
@@ -193,8 +215,11 @@ extension MigrateSource {
             // The transition has the words for each state.
             _ = try record.after(.pointOfNoReturn(attempt: attempt))
             throw MigrateError(
-                .pastPointOfNoReturn, code: MigrateCode.wrongState, "the point of no return has been recorded",
-                remedy: "go on with the destination")
+                .pastPointOfNoReturn,
+                code: MigrateCode.wrongState,
+                "the point of no return has been recorded",
+                remedy: "go on with the destination"
+            )
         }
     }
 
@@ -202,8 +227,10 @@ extension MigrateSource {
         let states = try await storage.mirrorStates(of: svm)
         for (volume, state) in states.sorted(by: { $0.key < $1.key }) where state != .inSync {
             throw MigrateError(
-                .failed, "volume \(volume) fell out of synchronisation during the commit (\(state.rawValue))",
-                remedy: "the cutover is tried again; look at the network between the clusters")
+                .failed,
+                "volume \(volume) fell out of synchronisation during the commit (\(state.rawValue))",
+                remedy: "the cutover is tried again; look at the network between the clusters"
+            )
         }
     }
 
@@ -220,14 +247,19 @@ extension MigrateSource {
         // A commit without its hold in this daemon's memory has nothing to hand over.
         if record.state == .commit && heldReplies[call.operation]?.attempt != attempt {
             throw MigrateError(
-                .refused, code: MigrateCode.wrongState, "the commit of attempt \(attempt) is not held",
-                remedy: "undo the cutover and try again")
+                .refused,
+                code: MigrateCode.wrongState,
+                "the commit of attempt \(attempt) is not held",
+                remedy: "undo the cutover and try again"
+            )
         }
         _ = try await change(call.operation, epoch: call.epoch) { record throws(MigrateError) in
             try record.after(.pointOfNoReturn(attempt: attempt))
         }
         try await crashPoints.reached("source-ponr", .after)
-        log.notice("the point of no return of operation \(call.operation) is recorded: this cluster serves '\(record.svmName)' no more")
+        log.notice(
+            "the point of no return of operation \(call.operation) is recorded: this cluster serves '\(record.svmName)' no more"
+        )
     }
 
     private func releaseInterfaces(_ call: SourceCall) async throws {
@@ -267,9 +299,11 @@ extension MigrateSource {
     private func requirePastPointOfNoReturn(_ record: SourceRecord) throws(MigrateError) {
         guard record.isPastPointOfNoReturn else {
             throw MigrateError(
-                .refused, code: MigrateCode.wrongState,
+                .refused,
+                code: MigrateCode.wrongState,
                 "the source still serves '\(record.svmName)' (state \(record.state.rawValue))",
-                remedy: "this is only allowed after the point of no return")
+                remedy: "this is only allowed after the point of no return"
+            )
         }
     }
 }

@@ -23,12 +23,16 @@ enum CommitWindow {
             throw MigrateError(.failed, "the cutover has no final snapshot", remedy: "report this as a defect")
         }
         try await migration.askAgain(
-            .arm(attempt: record.attempt, budgetMilliseconds: record.options.holdBudgetMilliseconds))
+            .arm(attempt: record.attempt, budgetMilliseconds: record.options.holdBudgetMilliseconds)
+        )
         var clock = StageClock(migration.environment)
         let held = try await migration.ask(
             .hold(
-                attempt: record.attempt, snapshot: snapshot,
-                drainMilliseconds: record.options.holdBudgetMilliseconds / drainShare))
+                attempt: record.attempt,
+                snapshot: snapshot,
+                drainMilliseconds: record.options.holdBudgetMilliseconds / drainShare
+            )
+        )
         guard case .held(let sourceStages) = held.answer else { throw Migration.strangeAnswer("hold") }
         clock.end("exchange")
         try await verify(migration, snapshot)
@@ -58,8 +62,10 @@ enum CommitWindow {
         }
         guard isFresh, source.state == .locked, source.attempt == record.attempt else {
             throw MigrateError(
-                .failed, "the cutover was interrupted (source state \(source.state.rawValue))",
-                remedy: "nothing: it is undone and tried again")
+                .failed,
+                "the cutover was interrupted (source state \(source.state.rawValue))",
+                remedy: "nothing: it is undone and tried again"
+            )
         }
     }
 
@@ -71,8 +77,10 @@ enum CommitWindow {
             while try await !migration.storage.hasSnapshot(snapshot.uuid, volume.msid) {
                 guard migration.environment.monotonicNanoseconds() < deadline else {
                     throw MigrateError(
-                        .failed, "the final snapshot of volume '\(volume.name)' did not arrive in time",
-                        remedy: "the cutover is tried again; look at the network between the clusters")
+                        .failed,
+                        "the final snapshot of volume '\(volume.name)' did not arrive in time",
+                        remedy: "the cutover is tried again; look at the network between the clusters"
+                    )
                 }
                 try await migration.waiting.nanoseconds(500_000)
             }
@@ -111,7 +119,8 @@ enum CommitWindow {
     private static func merged(_ source: [WindowStage], _ destination: [WindowStage]) -> [WindowStage] {
         guard var exchange = destination.first else { return source }
         let inside = source.reduce(0) { $0 + $1.durationMicroseconds }
-        exchange.durationMicroseconds = exchange.durationMicroseconds > inside ? exchange.durationMicroseconds - inside : 0
+        exchange.durationMicroseconds =
+            exchange.durationMicroseconds > inside ? exchange.durationMicroseconds - inside : 0
         return source + [exchange] + destination.dropFirst()
     }
 
@@ -123,9 +132,11 @@ enum CommitWindow {
         guard case .status(let source) = reply.answer else { throw Migration.strangeAnswer("recover") }
         guard !source.isPastPointOfNoReturn else {
             throw MigrateError(
-                .pastPointOfNoReturn, code: MigrateCode.wrongState,
+                .pastPointOfNoReturn,
+                code: MigrateCode.wrongState,
                 "the source is past the point of no return and cannot be recovered",
-                remedy: "restart the destination: it goes on from there")
+                remedy: "restart the destination: it goes on from there"
+            )
         }
         try await TransferPhase.stopMirrors(migration)
         try await migration.forEachVolume { try await migration.storage.setReplica(true, $0.msid) }

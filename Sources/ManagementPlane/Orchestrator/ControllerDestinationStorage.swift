@@ -19,7 +19,8 @@ package final class ControllerDestinationStorage: DestinationStorage {
 
     /// Finds what speaks against receiving the SVM, and places its volumes.
     package func precheck(
-        _ svm: SVMDescription, _ options: MigrationOptions
+        _ svm: SVMDescription,
+        _ options: MigrationOptions
     ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) {
         let snapshot = try await controller.store.snapshot()
         var findings = DestinationPrecheck.collisions(of: svm, with: snapshot)
@@ -28,7 +29,9 @@ package final class ControllerDestinationStorage: DestinationStorage {
                 PrecheckFinding(
                     code: MigrateCode.volumeCollision,
                     "this cluster has a volume with the identity of '\(volume.name)' (MSID \(volume.msid))",
-                    remedy: "delete what an earlier operation left behind"))
+                    remedy: "delete what an earlier operation left behind"
+                )
+            )
         }
         var candidates: [PlacementCandidate] = []
         for record in snapshot.aggregates {
@@ -36,7 +39,8 @@ package final class ControllerDestinationStorage: DestinationStorage {
             guard let aggregate = controller.aggregate(record.uuid) else { continue }
             let available = try await controller.pool.run { aggregate.space().availableBytes }
             candidates.append(
-                PlacementCandidate(aggregate: record.uuid, name: record.name, availableBytes: available))
+                PlacementCandidate(aggregate: record.uuid, name: record.name, availableBytes: available)
+            )
         }
         let placed = DestinationPrecheck.place(svm.volumes, on: candidates)
         return (findings + placed.findings, placed.volumes)
@@ -55,7 +59,10 @@ package final class ControllerDestinationStorage: DestinationStorage {
                 let aggregate = volume.destinationAggregate
             else {
                 throw MigrateError(
-                    .refused, "volume '\(volume.name)' has no place", remedy: "start the operation again")
+                    .refused,
+                    "volume '\(volume.name)' has no place",
+                    remedy: "start the operation again"
+                )
             }
             record.aggregate = aggregate
             record.isReplica = true
@@ -70,14 +77,22 @@ package final class ControllerDestinationStorage: DestinationStorage {
     }
 
     private func create(
-        _ svm: SVMDescription, for operation: ObjectUUID, volumes: [VolumeRecord], interfaces: [LIFRecord]
+        _ svm: SVMDescription,
+        for operation: ObjectUUID,
+        volumes: [VolumeRecord],
+        interfaces: [LIFRecord]
     ) async throws {
         var record = svm.configuration.svm
         record.state = .stopped
         record.migrateRole = .destination
         record.configurationLock = operation
         try await controller.createSVM(
-            record, exportPolicies: svm.configuration.exportPolicies, volumes: volumes, lifs: interfaces, for: operation)
+            record,
+            exportPolicies: svm.configuration.exportPolicies,
+            volumes: volumes,
+            lifs: interfaces,
+            for: operation
+        )
     }
 
     /// Deletes what was made for the operation.
@@ -93,7 +108,10 @@ package final class ControllerDestinationStorage: DestinationStorage {
 
     /// Transfers up to a snapshot.
     package func transfer(
-        _ volume: VolumeMSID, of svm: SVMDescription, upTo snapshot: ObjectUUID, throttleBytesPerSecond: UInt64
+        _ volume: VolumeMSID,
+        of svm: SVMDescription,
+        upTo snapshot: ObjectUUID,
+        throttleBytesPerSecond: UInt64
     ) async throws -> TransferStatistics {
         let replicator = try replicator(of: volume, svm)
         return try await blocking {
@@ -128,8 +146,11 @@ package final class ControllerDestinationStorage: DestinationStorage {
         return replicators.withLock { replicators in
             if let replicator = replicators[msid] { return replicator }
             let replicator = VolumeReplicator(
-                volume: volume, source: endpoint, secret: [UInt8](svm.replicationSecret.utf8),
-                environment: controller.environment)
+                volume: volume,
+                source: endpoint,
+                secret: [UInt8](svm.replicationSecret.utf8),
+                environment: controller.environment
+            )
             replicators[msid] = replicator
             return replicator
         }
@@ -224,7 +245,8 @@ package final class ControllerDestinationStorage: DestinationStorage {
             volumes.append((volume, try self.volume(volume.msid)))
         }
         service.configure(
-            ServiceConfiguration(svm: record, exportPolicies: svm.configuration.exportPolicies, volumes: volumes))
+            ServiceConfiguration(svm: record, exportPolicies: svm.configuration.exportPolicies, volumes: volumes)
+        )
     }
 
     private func service(of svm: SVMDescription) throws -> any ClientService {
@@ -237,7 +259,10 @@ package final class ControllerDestinationStorage: DestinationStorage {
     private func volume(_ msid: VolumeMSID) throws -> Volume {
         guard let volume = controller.volume(msid: msid) else {
             throw MigrateError(
-                .failed, "there is no volume \(msid) on this cluster", remedy: "look at the aggregates and events of the node")
+                .failed,
+                "there is no volume \(msid) on this cluster",
+                remedy: "look at the aggregates and events of the node"
+            )
         }
         return volume
     }

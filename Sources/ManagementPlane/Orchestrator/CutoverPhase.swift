@@ -11,7 +11,8 @@ enum CutoverPhase {
         SagaStep(
             "lock",
             perform: { try await $0.askAgain(.lock(attempt: $0.record.attempt)) },
-            undo: { try await $0.askForEver(.unlock(attempt: $0.record.attempt)) }),
+            undo: { try await $0.askForEver(.unlock(attempt: $0.record.attempt)) }
+        ),
         SagaStep("last-transfer", perform: { try await TransferPhase.transferOnce($0) }),
         SagaStep(
             "prepare",
@@ -23,14 +24,16 @@ enum CutoverPhase {
             undo: { migration in
                 migration.remember { $0.preparedAttempt = nil }
                 try await migration.storage.discardPrepared(migration.record.svm)
-            }),
+            }
+        ),
         SagaStep(
             "synchronize",
             perform: { try await synchronize($0) },
             undo: { migration in
                 migration.remember { $0.synchronizedAttempt = nil }
                 try await TransferPhase.stopMirrors(migration)
-            }),
+            }
+        ),
         SagaStep(
             "commit",
             perform: { try await CommitWindow.perform($0) },
@@ -38,7 +41,8 @@ enum CutoverPhase {
             isDone: { migration in
                 let source = try await migration.sourceRecord()
                 return source.isPastPointOfNoReturn && source.attempt == migration.record.attempt
-            }),
+            }
+        ),
     ]
 
     /// Runs the phase.
@@ -57,7 +61,8 @@ enum CutoverPhase {
             try await migration.update {
                 $0.say(
                     MigrateCode.wrongState,
-                    "cutover \($0.attempt) was undone at step '\(step)', the source serves, it is tried again: \(reason)")
+                    "cutover \($0.attempt) was undone at step '\(step)', the source serves, it is tried again: \(reason)"
+                )
                 $0.lastFailedState = $0.state
                 $0.restartCount += 1
                 $0.finalSnapshot = nil
@@ -66,7 +71,9 @@ enum CutoverPhase {
             }
         case .stuck(let step, let reason):
             try await migration.end(
-                .migrateFailed, "the cutover failed, and the undo of step '\(step)' too: \(reason); look at both clusters")
+                .migrateFailed,
+                "the cutover failed, and the undo of step '\(step)' too: \(reason); look at both clusters"
+            )
         }
     }
 
@@ -82,8 +89,10 @@ enum CutoverPhase {
                 let status = migration.storage.mirrorStatus(of: volume.msid)
                 if let failure = status.failure, status.state != .inSync && status.state != .transitioning {
                     throw MigrateError(
-                        .failed, "volume '\(volume.name)' cannot be synchronised: \(failure)",
-                        remedy: "the cutover is tried again; look at the network between the clusters")
+                        .failed,
+                        "volume '\(volume.name)' cannot be synchronised: \(failure)",
+                        remedy: "the cutover is tried again; look at the network between the clusters"
+                    )
                 }
                 if status.state != .inSync { waitingFor.append(volume.name) }
             }
@@ -92,7 +101,8 @@ enum CutoverPhase {
                 throw MigrateError(
                     .failed,
                     "not INSYNC within \(record.options.synchronizeMilliseconds) ms: \(waitingFor.joined(separator: ", "))",
-                    remedy: "the cutover is tried again; look at the write load and the network between the clusters")
+                    remedy: "the cutover is tried again; look at the write load and the network between the clusters"
+                )
             }
             try await migration.waiting.milliseconds(10)
         }

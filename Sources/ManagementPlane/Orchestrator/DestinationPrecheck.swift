@@ -20,8 +20,11 @@ enum DestinationPrecheck {
         if snapshot.cluster?.uuid == svm.clusterUUID {
             findings.append(
                 PrecheckFinding(
-                    code: MigrateCode.svmCollision, "the source is this cluster itself",
-                    remedy: "name a peer that is another cluster"))
+                    code: MigrateCode.svmCollision,
+                    "the source is this cluster itself",
+                    remedy: "name a peer that is another cluster"
+                )
+            )
             return findings
         }
         if let other = snapshot.svms.first(where: { $0.name == svm.name || $0.uuid == svm.uuid }) {
@@ -29,7 +32,9 @@ enum DestinationPrecheck {
                 PrecheckFinding(
                     code: MigrateCode.svmCollision,
                     "this cluster has an SVM with the name or identity of '\(svm.name)': '\(other.name)' (\(other.uuid))",
-                    remedy: "rename or delete the one that is here"))
+                    remedy: "rename or delete the one that is here"
+                )
+            )
         }
         for volume in svm.volumes {
             guard let other = snapshot.volumes.first(where: { $0.msid == volume.msid || $0.uuid == volume.uuid }) else {
@@ -39,17 +44,22 @@ enum DestinationPrecheck {
                 PrecheckFinding(
                     code: MigrateCode.volumeCollision,
                     "this cluster has a volume with the identity of '\(volume.name)': '\(other.name)'",
-                    remedy: "delete the one that is here"))
+                    remedy: "delete the one that is here"
+                )
+            )
         }
         for interface in svm.interfaces {
-            guard let other = snapshot.lifs.first(where: { $0.address == interface.address && $0.svm != svm.uuid }) else {
+            guard let other = snapshot.lifs.first(where: { $0.address == interface.address && $0.svm != svm.uuid })
+            else {
                 continue
             }
             findings.append(
                 PrecheckFinding(
                     code: MigrateCode.interfaceAddress,
                     "the address \(interface.address) of interface '\(interface.name)' is in use here by '\(other.name)'",
-                    remedy: "give one of the two another address"))
+                    remedy: "give one of the two another address"
+                )
+            )
         }
         return findings
     }
@@ -57,7 +67,8 @@ enum DestinationPrecheck {
     /// Places each volume on the aggregate with the most free space: the whole size when it is guaranteed, what is
     /// really used otherwise [164]. Largest first, so that small ones do not take the place of large ones.
     static func place(
-        _ volumes: [VolumeDescription], on candidates: [PlacementCandidate]
+        _ volumes: [VolumeDescription],
+        on candidates: [PlacementCandidate]
     ) -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) {
         var candidates = candidates
         var placed: [ObjectUUID: ObjectUUID] = [:]
@@ -71,7 +82,9 @@ enum DestinationPrecheck {
                     PrecheckFinding(
                         code: MigrateCode.noCapacity,
                         "no aggregate has \(bytes) bytes for volume '\(volume.name)' (\(most ?? "there is none"))",
-                        remedy: "free space, add an aggregate, or name other aggregates"))
+                        remedy: "free space, add an aggregate, or name other aggregates"
+                    )
+                )
                 continue
             }
             candidates[best].availableBytes -= bytes

@@ -24,7 +24,8 @@ package struct VolumeMirrorStatus: Sendable, Equatable {
 package protocol DestinationStorage: Sendable {
     /// Finds what speaks against receiving the SVM, and chooses an aggregate for each volume.
     func precheck(
-        _ svm: SVMDescription, _ options: MigrationOptions
+        _ svm: SVMDescription,
+        _ options: MigrationOptions
     ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription])
     /// Makes the SVM and its export policies, stopped and locked for the operation, with the same name and identity.
     func createSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws
@@ -36,7 +37,10 @@ package protocol DestinationStorage: Sendable {
     func deleteSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws
     /// Transfers every snapshot of a volume up to and including one; resumes what was cut off.
     func transfer(
-        _ volume: VolumeMSID, of svm: SVMDescription, upTo snapshot: ObjectUUID, throttleBytesPerSecond: UInt64
+        _ volume: VolumeMSID,
+        of svm: SVMDescription,
+        upTo snapshot: ObjectUUID,
+        throttleBytesPerSecond: UInt64
     ) async throws -> TransferStatistics
     /// Begins the synchronous stream of a volume in the background.
     func startSynchronous(_ volume: VolumeMSID, of svm: SVMDescription) async throws

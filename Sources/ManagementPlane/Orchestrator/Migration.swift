@@ -36,9 +36,15 @@ package final class Migration: Sendable {
     }
 
     init(
-        _ stored: Stored<DestinationRecord>, records: MigrateRecords<DestinationRecord>,
-        directory: any SourceClusterDirectory, storage: any DestinationStorage, clusterName: String,
-        environment: Environment, waiting: Waiting, crashPoints: CrashPoints, log: Logger
+        _ stored: Stored<DestinationRecord>,
+        records: MigrateRecords<DestinationRecord>,
+        directory: any SourceClusterDirectory,
+        storage: any DestinationStorage,
+        clusterName: String,
+        environment: Environment,
+        waiting: Waiting,
+        crashPoints: CrashPoints,
+        log: Logger
     ) {
         operation = stored.record.operation
         epoch = stored.record.epoch
@@ -82,13 +88,18 @@ package final class Migration: Sendable {
     func reload() async throws {
         guard let fresh = try await records.get(operation) else {
             throw MigrateError(
-                .notFound, code: MigrateCode.unknownOperation, "the record of operation \(operation) is gone",
-                remedy: "start the operation again")
+                .notFound,
+                code: MigrateCode.unknownOperation,
+                "the record of operation \(operation) is gone",
+                remedy: "start the operation again"
+            )
         }
         guard fresh.record.epoch == epoch else {
             throw MigrateError(
-                .fenced, "another orchestrator has taken over operation \(operation)",
-                remedy: "nothing: it goes on there")
+                .fenced,
+                "another orchestrator has taken over operation \(operation)",
+                remedy: "nothing: it goes on there"
+            )
         }
         stored.withLock { if fresh.revision > $0.revision { $0 = fresh } }
     }
@@ -131,7 +142,9 @@ package final class Migration: Sendable {
 
     /// How far the source is, once it answers.
     func sourceRecord() async throws -> SourceRecord {
-        guard case .status(let record) = try await askForEver(.status).answer else { throw Self.strangeAnswer("status") }
+        guard case .status(let record) = try await askForEver(.status).answer else {
+            throw Self.strangeAnswer("status")
+        }
         return record
     }
 
@@ -151,14 +164,19 @@ package final class Migration: Sendable {
     func run(_ steps: [SagaStep<Migration>], _ direction: SagaPlan.Direction) async throws -> SagaOutcome {
         var sagaLog = record.log
         return try await SagaRunner(steps, direction: direction).run(
-            self, log: &sagaLog,
+            self,
+            log: &sagaLog,
             persist: { events in try await self.update { $0.log = events } },
-            reached: { name, moment in try await self.crashPoints.reached(name, moment) })
+            reached: { name, moment in try await self.crashPoints.reached(name, moment) }
+        )
     }
 
     static func strangeAnswer(_ request: String) -> MigrateError {
         MigrateError(
-            .wrongVersion, code: MigrateCode.wrongVersion, "the source answered '\(request)' with something else",
-            remedy: "run the same version of the software on both clusters")
+            .wrongVersion,
+            code: MigrateCode.wrongVersion,
+            "the source answered '\(request)' with something else",
+            remedy: "run the same version of the software on both clusters"
+        )
     }
 }

@@ -60,9 +60,15 @@ package actor Orchestrator {
 
     /// Makes the orchestrator of a node.
     package init(
-        database: any ReplicatedDatabase, storage: any DestinationStorage, directory: any SourceClusterDirectory,
-        node: ObjectUUID, clusterName: String, environment: Environment, waiting: Waiting,
-        crashPoints: CrashPoints = .none, log: Logger
+        database: any ReplicatedDatabase,
+        storage: any DestinationStorage,
+        directory: any SourceClusterDirectory,
+        node: ObjectUUID,
+        clusterName: String,
+        environment: Environment,
+        waiting: Waiting,
+        crashPoints: CrashPoints = .none,
+        log: Logger
     ) {
         records = MigrateRecords(database, prefix: MigrateKeys.destinationPrefix)
         self.storage = storage
@@ -89,7 +95,8 @@ package actor Orchestrator {
     /// Runs the pre-checks of both clusters [126].
     /// - Returns: The source's description with an aggregate chosen for each volume, and all findings.
     package func precheck(
-        _ request: MigrationRequest, operation: ObjectUUID
+        _ request: MigrationRequest,
+        operation: ObjectUUID
     ) async throws -> (svm: SVMDescription, findings: [PrecheckFinding]) {
         let source = try await directory.sourceCluster(peerName: request.peerName)
         let call = SourceCall(operation: operation, epoch: 1, request: .describe(svmName: request.svmName))
@@ -101,13 +108,18 @@ package actor Orchestrator {
                 PrecheckFinding(
                     code: MigrateCode.wrongVersion,
                     "the source speaks version \(svm.protocolVersion) of the migrate protocol, this cluster \(migrateProtocolVersion)",
-                    remedy: "run the same version of the software on both clusters"))
+                    remedy: "run the same version of the software on both clusters"
+                )
+            )
         }
         if svm.volumes.isEmpty {
             findings.append(
                 PrecheckFinding(
-                    code: MigrateCode.noVolumes, "SVM '\(svm.name)' has no volume",
-                    remedy: "create a volume first, or create the SVM anew on the destination"))
+                    code: MigrateCode.noVolumes,
+                    "SVM '\(svm.name)' has no volume",
+                    remedy: "create a volume first, or create the SVM anew on the destination"
+                )
+            )
         }
         let here = try await storage.precheck(svm, request.options)
         svm.volumes = here.volumes
@@ -120,14 +132,22 @@ package actor Orchestrator {
         let operation = ObjectUUID.random(environment)
         let (svm, findings) = try await precheck(request, operation: operation)
         guard findings.isEmpty else { throw PrecheckFailure(findings: findings) }
-        for stored in try await records.all() where stored.record.svm.uuid == svm.uuid && stored.record.phase != .ended {
+        for stored in try await records.all() where stored.record.svm.uuid == svm.uuid && stored.record.phase != .ended
+        {
             throw MigrateError(
-                .refused, code: MigrateCode.svmInMigrate,
+                .refused,
+                code: MigrateCode.svmInMigrate,
                 "SVM '\(svm.name)' is already being migrated by operation \(stored.record.operation)",
-                remedy: "wait for that operation")
+                remedy: "wait for that operation"
+            )
         }
         var record = DestinationRecord(
-            operation: operation, owningNode: node, options: request.options, peerName: request.peerName, svm: svm)
+            operation: operation,
+            owningNode: node,
+            options: request.options,
+            peerName: request.peerName,
+            svm: svm
+        )
         record.times.start = environment.wallClockNanoseconds()
         guard let revision = try await records.put(record, of: operation, at: 0) else {
             throw MigrateError(.failed, "the operation's identifier is in use", remedy: "start again")
@@ -143,9 +163,11 @@ package actor Orchestrator {
             if record.isCutoverRequested && record.phase == .transfer { return }
             guard record.phase == .transfer, record.state == .readyForCutover else {
                 throw MigrateError(
-                    .refused, code: MigrateCode.wrongState,
+                    .refused,
+                    code: MigrateCode.wrongState,
                     "operation \(operation) is in state \(record.state.rawValue), not ready_for_cutover",
-                    remedy: "wait for ready_for_cutover")
+                    remedy: "wait for ready_for_cutover"
+                )
             }
             record.isCutoverRequested = true
         }
@@ -157,9 +179,11 @@ package actor Orchestrator {
         try await migration.update { record in
             guard record.phase == .sourceCleanup else {
                 throw MigrateError(
-                    .refused, code: MigrateCode.wrongState,
+                    .refused,
+                    code: MigrateCode.wrongState,
                     "operation \(operation) is in state \(record.state.rawValue), not ready_for_source_cleanup",
-                    remedy: "wait for ready_for_source_cleanup")
+                    remedy: "wait for ready_for_source_cleanup"
+                )
             }
             record.isSourceCleanupRequested = true
         }
@@ -182,8 +206,11 @@ package actor Orchestrator {
     private func find(_ operation: ObjectUUID) throws(MigrateError) -> Migration {
         guard let migration = migrations[operation] else {
             throw MigrateError(
-                .notFound, code: MigrateCode.unknownOperation, "there is no running migrate operation \(operation)",
-                remedy: "list the operations with GET /api/svm/migrations")
+                .notFound,
+                code: MigrateCode.unknownOperation,
+                "there is no running migrate operation \(operation)",
+                remedy: "list the operations with GET /api/svm/migrations"
+            )
         }
         return migration
     }
@@ -196,7 +223,9 @@ package actor Orchestrator {
             record.epoch += 1
             record.restartCount += 1
             record.owningNode = node
-            guard let revision = try await records.put(record, of: record.operation, at: stored.revision) else { continue }
+            guard let revision = try await records.put(record, of: record.operation, at: stored.revision) else {
+                continue
+            }
             log.notice("operation \(record.operation) goes on in phase \(record.phase.rawValue)")
             begin(Stored(record: record, revision: revision))
         }
@@ -204,8 +233,16 @@ package actor Orchestrator {
 
     private func begin(_ stored: Stored<DestinationRecord>) {
         let migration = Migration(
-            stored, records: records, directory: directory, storage: storage, clusterName: clusterName,
-            environment: environment, waiting: waiting, crashPoints: crashPoints, log: log)
+            stored,
+            records: records,
+            directory: directory,
+            storage: storage,
+            clusterName: clusterName,
+            environment: environment,
+            waiting: waiting,
+            crashPoints: crashPoints,
+            log: log
+        )
         migrations[migration.operation] = migration
         begunSink.yield(migration)
     }

@@ -13,7 +13,8 @@ enum PostCutoverPhase {
                 try await migration.askForEver(.deleteSnapshots(snapshots))
                 try await migration.storage.deleteSnapshots(snapshots, of: migration.record.svm)
                 try await migration.update { $0.transferSnapshots = [] }
-            }),
+            }
+        ),
     ]
 
     /// Runs the phase.

@@ -13,21 +13,28 @@ enum SetupPhase {
             perform: { migration in
                 let record = migration.record
                 try await migration.askAgain(
-                    .register(svm: record.svm.uuid, destinationCluster: migration.clusterName))
+                    .register(svm: record.svm.uuid, destinationCluster: migration.clusterName)
+                )
             },
             undo: { migration in
                 let snapshots = migration.record.transferSnapshots.map(\.uuid)
                 try await migration.askForEver(.forget(snapshots: snapshots))
-            }),
+            }
+        ),
         SagaStep(
             "destination-svm",
             perform: { try await $0.storage.createSVM($0.record.svm, for: $0.operation) },
-            undo: { try await $0.storage.deleteSVM($0.record.svm, for: $0.operation) }),
+            undo: { try await $0.storage.deleteSVM($0.record.svm, for: $0.operation) }
+        ),
         // The undo of the SVM takes what is in it along, so these two need none.
-        SagaStep("destination-volumes", perform: { try await $0.storage.createVolumes($0.record.svm, for: $0.operation) }),
+        SagaStep(
+            "destination-volumes",
+            perform: { try await $0.storage.createVolumes($0.record.svm, for: $0.operation) }
+        ),
         SagaStep(
             "destination-interfaces",
-            perform: { try await $0.storage.createInterfaces($0.record.svm, for: $0.operation) }),
+            perform: { try await $0.storage.createInterfaces($0.record.svm, for: $0.operation) }
+        ),
     ]
 
     /// Runs the phase.
@@ -44,7 +51,8 @@ enum SetupPhase {
         case .stuck(let step, let reason):
             try await migration.end(
                 .setupConfigurationFailed,
-                "setup failed, and the undo of step '\(step)' too: \(reason); remove what is left by hand")
+                "setup failed, and the undo of step '\(step)' too: \(reason); remove what is left by hand"
+            )
         }
     }
 }

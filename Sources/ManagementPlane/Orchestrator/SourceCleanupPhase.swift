@@ -14,7 +14,8 @@ enum SourceCleanupPhase {
             perform: { migration in
                 guard let snapshot = migration.record.finalSnapshot else { return }
                 try await migration.storage.deleteSnapshots([snapshot.uuid], of: migration.record.svm)
-            }),
+            }
+        ),
     ]
 
     /// Runs the phase, once it is due.
@@ -40,7 +41,9 @@ enum SourceCleanupPhase {
         case .failed(let step, let reason), .undone(let step, let reason), .stuck(let step, let reason):
             migration.log.error("the source cleanup failed at step '\(step)': \(reason)")
             guard migration.remember({ $0.isDifferent }) else {
-                try await migration.update { $0.say(MigrateCode.wrongState, "step '\(step)' is tried again: \(reason)") }
+                try await migration.update {
+                    $0.say(MigrateCode.wrongState, "step '\(step)' is tried again: \(reason)")
+                }
                 try await migration.waiting.milliseconds(1_000)
                 return true
             }
@@ -69,9 +72,11 @@ enum SourceCleanupPhase {
             guard local == there else {
                 migration.remember { $0.isDifferent = true }
                 throw MigrateError(
-                    .refused, code: MigrateCode.integrity,
+                    .refused,
+                    code: MigrateCode.integrity,
                     "the final snapshot of volume '\(volume.name)' differs: \(there) on the source, \(local) here",
-                    remedy: "keep the source; scrub the volume on both sides and compare the snapshots")
+                    remedy: "keep the source; scrub the volume on both sides and compare the snapshots"
+                )
             }
             try await migration.update { $0.verifiedHashes[volume.msid.description] = local }
         }

@@ -55,7 +55,9 @@ enum TakeoverPhase {
         guard let snapshot = record.finalSnapshot else { return }
         do {
             let reply = try await migration.askAgain(
-                .hold(attempt: record.attempt, snapshot: snapshot, drainMilliseconds: 0), times: 2)
+                .hold(attempt: record.attempt, snapshot: snapshot, drainMilliseconds: 0),
+                times: 2
+            )
             try await migration.storage.importProtocolState(reply.attachment, of: record.svm)
             migration.remember { $0.importedAttempt = record.attempt }
         } catch let error as MigrateError {
@@ -63,7 +65,8 @@ enum TakeoverPhase {
             try await migration.update {
                 $0.say(
                     MigrateCode.wrongState,
-                    "both daemons were restarted in the cutover: the duplicate request cache did not move")
+                    "both daemons were restarted in the cutover: the duplicate request cache did not move"
+                )
             }
         }
     }

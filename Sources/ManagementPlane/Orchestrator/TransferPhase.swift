@@ -58,7 +58,9 @@ enum TransferPhase {
             record.transferSnapshots.append(
                 OperationSnapshot(
                     uuid: ObjectUUID.random(migration.environment),
-                    name: "\(record.snapshotNamePrefix)-\(record.transferNumber)"))
+                    name: "\(record.snapshotNamePrefix)-\(record.transferNumber)"
+                )
+            )
         }
         let snapshot = record.transferSnapshots[record.transferSnapshots.count - 1]
         let step = record.progress.isEmpty ? "baseline" : "incremental"
@@ -66,11 +68,17 @@ enum TransferPhase {
         try await migration.askAgain(.takeSnapshot(snapshot))
         try await migration.forEachVolume { volume in
             let statistics = try await migration.storage.transfer(
-                volume.msid, of: record.svm, upTo: snapshot.uuid,
-                throttleBytesPerSecond: record.options.throttleBytesPerSecond)
+                volume.msid,
+                of: record.svm,
+                upTo: snapshot.uuid,
+                throttleBytesPerSecond: record.options.throttleBytesPerSecond
+            )
             try await migration.update {
                 $0.noteTransfer(
-                    of: volume.msid, bytes: statistics.bytes, milliseconds: statistics.durationNanoseconds / 1_000_000)
+                    of: volume.msid,
+                    bytes: statistics.bytes,
+                    milliseconds: statistics.durationNanoseconds / 1_000_000
+                )
             }
         }
         try await migration.crashPoints.reached(step, .after)
@@ -114,7 +122,9 @@ enum TransferPhase {
             if $0.times.cutoverTrigger == nil { $0.times.cutoverTrigger = now }
             $0.attempt += 1
             $0.finalSnapshot = OperationSnapshot(
-                uuid: ObjectUUID.random(migration.environment), name: "\($0.snapshotNamePrefix)-final-\($0.attempt)")
+                uuid: ObjectUUID.random(migration.environment),
+                name: "\($0.snapshotNamePrefix)-final-\($0.attempt)"
+            )
             $0.enter(.cutover)
         }
         return true

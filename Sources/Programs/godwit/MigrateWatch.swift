@@ -133,7 +133,9 @@ struct MigrateWatch {
         var lines = [line(record)] + volumes(record).map(bar)
         if case .array(let stages)? = record[path: "godwit.window"], !stages.isEmpty {
             let parts = stages.map { "\($0[path: "name"]?.plain ?? "?")=\($0[path: "milliseconds"]?.plain ?? "?")" }
-            lines.append("  window \(record[path: "godwit.window_ms"]?.plain ?? "?") ms: \(parts.joined(separator: " "))")
+            lines.append(
+                "  window \(record[path: "godwit.window_ms"]?.plain ?? "?") ms: \(parts.joined(separator: " "))"
+            )
         }
         lines.append("  volumes verified on both sides: \(record[path: "godwit.volumes_verified"]?.plain ?? "0")")
         lines += record.values(at: "messages.message").map { "  message: \($0.plain)" }

@@ -22,13 +22,17 @@ struct MigrateParts: Sendable {
 
     /// Makes both sides; nothing runs yet.
     init(
-        database: any ReplicatedDatabase, controller: StorageController, settings: DaemonConfiguration,
+        database: any ReplicatedDatabase,
+        controller: StorageController,
+        settings: DaemonConfiguration,
         environment: Environment
     ) throws {
         let crashPoints: CrashPoints
         do {
             crashPoints = try CrashTesting.crashPoints(
-                setting: ProcessInfo.processInfo.environment[CrashTesting.variable], isAllowed: settings.isTesting)
+                setting: ProcessInfo.processInfo.environment[CrashTesting.variable],
+                isAllowed: settings.isTesting
+            )
         } catch {
             throw ManagementError(migrate: error)
         }
@@ -36,13 +40,24 @@ struct MigrateParts: Sendable {
         let log = Logger(label: "godwitd.migrate")
         store = controller.store
         source = MigrateSource(
-            database: database, storage: ControllerSourceStorage(controller), environment: environment, waiting: waiting,
-            crashPoints: crashPoints, log: log)
+            database: database,
+            storage: ControllerSourceStorage(controller),
+            environment: environment,
+            waiting: waiting,
+            crashPoints: crashPoints,
+            log: log
+        )
         orchestrator = Orchestrator(
-            database: database, storage: ControllerDestinationStorage(controller),
-            directory: PeerDirectory(client: .shared, store: controller.store), node: controller.node.uuid,
-            clusterName: settings.clusterName, environment: environment, waiting: waiting, crashPoints: crashPoints,
-            log: log)
+            database: database,
+            storage: ControllerDestinationStorage(controller),
+            directory: PeerDirectory(client: .shared, store: controller.store),
+            node: controller.node.uuid,
+            clusterName: settings.clusterName,
+            environment: environment,
+            waiting: waiting,
+            crashPoints: crashPoints,
+            log: log
+        )
     }
 
     /// Starts the storage, with the gates held of what this cluster may not serve any more.
