@@ -1,0 +1,259 @@
+"""The story of the demo, step by step."""
+
+import os
+import re
+import secrets
+import subprocess
+import threading
+import time
+
+import demo_tree
+from demo_run import STEP_SECONDS_MAX, Cluster, DemoError, free_port, tail
+
+SVM = "tenant"
+VOLUMES = ["projects", "home", "archive", "build"]
+# The volume in which the journal client works.
+JOURNAL_VOLUME = "home"
+SNAPSHOTS = ["monday", "tuesday"]
+ADDRESS = "127.77.0.1"
+# The longest time that the client may wait for an answer.
+OUTAGE_MS_MAX = 1_000
+# How long the journal client works before the migrate starts and after it has ended.
+QUIET_SECONDS = 3
+POLL_SECONDS = 0.05
+
+
+def demonstrate(run):
+    """Runs the demo. Returns its last line (None when it did not come that far) and what does not hold."""
+    alpha, beta = Cluster(run, "alpha"), Cluster(run, "beta")
+    port = start_clusters(run, alpha, beta)
+    make_tenant(run, alpha, port)
+    dealt = demo_tree.spread(demo_tree.choose(), VOLUMES)
+    fill(run, dealt, port, alpha)
+    taken = take_snapshots(run, alpha)
+
+    client = start_client(run, port)
+    time.sleep(QUIET_SECONDS)
+    rate = migrate(run, beta, client)
+    time.sleep(QUIET_SECONDS)
+    journal, failures = stop_client(run, client)
+
+    failures += check_places(run, alpha, beta)
+    verified, different = verify(run, dealt, port)
+    failures += different
+    kept = sum(1 for snapshot in taken if snapshot in snapshots(beta))
+    run.say(f"snapshots on beta with the same names: {kept} of {len(taken)}")
+    if kept != len(taken):
+        failures.append(f"{len(taken) - kept} snapshots are not on beta")
+    return report(journal, verified, (kept, len(taken)), rate), failures
+
+
+def start_clusters(run, alpha, beta):
+    """Starts both daemons and makes them peers. Returns the port of the LIF."""
+    for cluster in (alpha, beta):
+        cluster.start()
+        run.say(f"cluster {cluster.name} serves REST at 127.0.0.1:{cluster.management_port}")
+    passphrase = secrets.token_hex(16)
+    alpha.peer_with(beta, passphrase)
+    beta.peer_with(alpha, passphrase)
+    run.say("alpha and beta are peers")
+    return free_port(ADDRESS)
+
+
+def make_tenant(run, alpha, port):
+    """Makes the SVM with its export rule, volumes and LIF."""
+    alpha.godwit("svm", "create", "--name", SVM)
+    alpha.godwit(
+        "export-policy", "rule", "add", "--svm", SVM, "--policy", "default", "--clients", "127.0.0.0/8", "--ro", "any",
+        "--rw", "any", "--superuser", "any")
+    for volume in VOLUMES:
+        alpha.godwit(
+            "volume", "create", "--svm", SVM, "--name", volume, "--size", "1G", "--junction-path", f"/{volume}")
+    alpha.godwit("lif", "create", "--svm", SVM, "--name", "lif1", "--address", ADDRESS, "--port", str(port))
+    run.say(f"SVM {SVM} serves {', '.join('/' + volume for volume in VOLUMES)} at {ADDRESS}:{port} from alpha")
+
+
+def fill(run, dealt, port, alpha):
+    """Copies the tree through NFS."""
+    parts = [part for parts in dealt.values() for part in parts]
+    run.say(f"copying {len(parts)} directories of this machine through NFS, {sum(p.files for p in parts):,} files, "
+            f"{sum(p.size for p in parts) / 1e6:,.0f} MB")
+    began = time.monotonic()
+    sums, failures = demo_tree.TreeJobs(run, ADDRESS, port).perform(dealt)
+    if failures:
+        raise DemoError("\n  ".join(failures))
+    seconds = time.monotonic() - began
+    files = sums.get("files", 0) + sums.get("symlinks", 0)
+    size = sums.get("bytes", 0)
+    run.say(f"copied {files:,} files and {size / 1e6:,.0f} MB in {seconds:.1f} s")
+    if files < demo_tree.FILES_MIN or size < demo_tree.BYTES_MIN:
+        raise DemoError("the tree is smaller than it must be: see tree.log")
+    print(alpha.godwit("volume", "show", "--svm", SVM), end="", flush=True)
+
+
+def take_snapshots(run, alpha):
+    """Takes the snapshots of all volumes and returns (volume, name) of each."""
+    for name in SNAPSHOTS:
+        alpha.godwit("snapshot", "create", "--svm", SVM, "--name", name)
+    taken = [(volume, name) for volume in VOLUMES for name in SNAPSHOTS]
+    if not set(taken) <= snapshots(alpha):
+        raise DemoError("alpha does not show the snapshots that were just taken")
+    run.say(f"took {len(taken)} snapshots: {' and '.join(SNAPSHOTS)} of every volume")
+    return taken
+
+
+def snapshots(cluster):
+    """(volume, name) of every snapshot of the SVM on a cluster."""
+    records = cluster.records("snapshot", "show", "--svm", SVM)
+    return {(record["volume"]["name"], record["name"]) for record in records}
+
+
+def start_client(run, port):
+    """Starts the journal client, which stands on libnfs and shares no code with the server."""
+    client = run.start("journal", "godwit-journal-client", [
+        "--url", f"nfs://{ADDRESS}/{JOURNAL_VOLUME}", "--port", str(port), "--journal", run.path("journal.bin"),
+        "--workers", "2", "--outage-report",
+    ])
+    run.say(f"journal client works in /{JOURNAL_VOLUME} (process {client.pid})")
+    return client
+
+
+def migrate(run, beta, client):
+    """Moves the SVM and prints what happens. Returns the rate of the baseline in MB/s."""
+    run.say(f"beta: godwit svm migrate start --svm {SVM} --source-cluster alpha --watch")
+    gauge = BaselineGauge(beta)
+    gauge.start()
+    watch = subprocess.Popen(
+        [run.programs["godwit"], "svm", "migrate", "start", "--svm", SVM, "--source-cluster", "alpha", "--watch"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        env={**os.environ, **beta.environment})
+    run.processes.append(("godwit svm migrate start", watch))
+    timer = threading.Timer(STEP_SECONDS_MAX, watch.kill)
+    timer.start()
+    for line in watch.stdout:
+        run.say("  " + line.rstrip())
+    status = watch.wait()
+    timer.cancel()
+    gauge.stop()
+    if client.poll() is not None:
+        raise DemoError(f"the journal client ended by itself; its log ends with\n{tail(run.path('journal.log'))}")
+    if status != 0:
+        log = run.path("beta.log")
+        raise DemoError(f"the migrate operation failed (status {status}); {log} ends with\n{tail(log)}")
+    record = gauge.operation()
+    if record["state"] != "migrate_complete":
+        raise DemoError(f"the migrate operation ended in state {record['state']}")
+    if record["godwit"]["volumes_verified"] != len(VOLUMES):
+        raise DemoError(f"the integrity check compared {record['godwit']['volumes_verified']} of {len(VOLUMES)} volumes")
+    run.say(f"migrate is complete: {len(VOLUMES)} volumes compared on both sides, the source is cleaned up")
+    return gauge.megabytes_per_second(record)
+
+
+class BaselineGauge(threading.Thread):
+    """Reads the record of the operation while it runs, for the bytes and milliseconds of the baseline alone."""
+
+    def __init__(self, beta):
+        super().__init__(daemon=True)
+        self.beta = beta
+        self.baseline = {}
+        self.stopped = threading.Event()
+
+    def operation(self):
+        """The record of the one operation of the cluster."""
+        records = self.beta.get("/api/svm/migrations?fields=*")["records"]
+        if len(records) != 1:
+            raise DemoError(f"beta knows {len(records)} migrate operations, not 1")
+        return records[0]
+
+    def run(self):
+        while not self.stopped.wait(POLL_SECONDS):
+            try:
+                volumes = self.operation()["godwit"]["volumes"]
+            except (DemoError, KeyError):
+                continue
+            for volume in volumes:
+                # Its numbers are the baseline's until a second transfer is added to them.
+                if volume["transfers"] == 0 or (volume["transfers"] == 1 and volume["transfer_state"] != "Transferring"):
+                    self.baseline[volume["name"]] = (volume["bytes_transferred"], volume["transfer_milliseconds"])
+
+    def stop(self):
+        """Ends the thread."""
+        self.stopped.set()
+        self.join()
+
+    def megabytes_per_second(self, record):
+        """All bytes of the baseline by the time of its slowest volume: the volumes are transferred side by side."""
+        numbers = self.baseline if len(self.baseline) == len(VOLUMES) else {
+            volume["name"]: (volume["bytes_transferred"], volume["transfer_milliseconds"])
+            for volume in record["godwit"]["volumes"]
+        }
+        size = sum(count for count, _ in numbers.values())
+        milliseconds = max(1, max(duration for _, duration in numbers.values()))
+        return size / 1_000 / milliseconds
+
+
+def stop_client(run, client):
+    """Ends the journal client in good order; it then checks its journal. Returns its numbers and what is wrong."""
+    client.terminate()
+    try:
+        status = client.wait(STEP_SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        raise DemoError(f"the journal client did not end; its log is {run.path('journal.log')}") from None
+    with open(run.path("journal.log"), errors="replace") as log:
+        lines = [line.strip() for line in log if line.startswith("journal: outage_ms=")]
+    if not lines:
+        raise DemoError(f"the journal client has no result; its log ends with\n{tail(run.path('journal.log'))}")
+    run.say(lines[-1])
+    numbers = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", lines[-1])}
+    failures = [
+        f"the journal client counts {numbers[name]} {name}"
+        for name in ("lost", "repeated", "stale_handles", "mismatches") if numbers[name] != 0
+    ]
+    if status != 0 and not failures:
+        failures.append(f"the journal client ended with status {status}")
+    if numbers["acknowledged_writes"] == 0:
+        failures.append("the journal client wrote nothing")
+    if numbers["outage_ms"] > OUTAGE_MS_MAX:
+        failures.append(f"a client waited {numbers['outage_ms']} ms, more than {OUTAGE_MS_MAX} ms")
+    return numbers, failures
+
+
+def check_places(run, alpha, beta):
+    """The SVM is on beta alone, and runs there."""
+    failures = []
+    if any(record["name"] == SVM for record in alpha.records("svm", "show")):
+        failures.append(f"SVM {SVM} is still on alpha")
+    states = [record["state"] for record in beta.records("svm", "show") if record["name"] == SVM]
+    if states != ["running"]:
+        failures.append(f"SVM {SVM} does not run on beta: {states or 'not there'}")
+    if not failures:
+        run.say(f"SVM {SVM} is gone from alpha and runs on beta")
+    return failures
+
+
+def verify(run, dealt, port):
+    """Compares the tree, and the first snapshot's, byte by byte through NFS with this machine's directories."""
+    jobs = demo_tree.TreeJobs(run, ADDRESS, port)
+    began = time.monotonic()
+    sums, failures = jobs.perform(dealt, ["--verify"])
+    run.say(f"compared with this machine through NFS from beta: {sums.get('files_verified', 0):,} files, "
+            f"{sums.get('mismatches', 0)} differ, {time.monotonic() - began:.1f} s")
+    if sums.get("files_verified", 0) < demo_tree.FILES_MIN and not failures:
+        failures.append(f"only {sums.get('files_verified', 0)} files were compared")
+    # The smallest part of each volume, as it is in the first snapshot.
+    sample = {volume: [min(parts, key=lambda part: part.worth)] for volume, parts in dealt.items()}
+    in_snapshot, more = jobs.perform(sample, ["--verify"], prefix=f".snapshot/{SNAPSHOTS[0]}/")
+    run.say(f"compared {in_snapshot.get('files_verified', 0):,} files in the snapshots {SNAPSHOTS[0]}, "
+            f"{in_snapshot.get('mismatches', 0)} differ")
+    total = {name: sums.get(name, 0) + in_snapshot.get(name, 0) for name in ("files_verified", "mismatches")}
+    return total, failures + more
+
+
+def report(journal, verified, snapshot_counts, rate):
+    """The last line."""
+    return (
+        f"demo: outage_ms={journal['outage_ms']} acknowledged_writes={journal['acknowledged_writes']} "
+        f"lost={journal['lost']} repeated={journal['repeated']} stale_handles={journal['stale_handles']} "
+        f"files_verified={verified['files_verified']} "
+        f"mismatches={verified['mismatches'] + journal['mismatches']} "
+        f"snapshots={snapshot_counts[0]}/{snapshot_counts[1]} transfer_MBps={rate:.0f}")
