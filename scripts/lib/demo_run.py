@@ -33,7 +33,10 @@ def tail(path, lines=15):
     """The last lines of a log, for an error message."""
     try:
         with open(path, errors="replace") as log:
-            return "".join(f"    {line}" for line in log.readlines()[-lines:])
+            text = log.readlines()
+            # A crash ends with pages of registers; the line that says why is above them.
+            reasons = [line for line in text[:-lines] if "Fatal error" in line]
+            return "".join(f"    {line}" for line in reasons + text[-lines:])
     except OSError:
         return ""
 
