@@ -162,7 +162,8 @@ final class CuttingChannel: FrameChannel {
         try change(0)
         let link = replicator()
         _ = try link.transfer(upTo: try snapshot("s0").uuid, throttleBytesPerSecond: 0)
-        let (volume, source) = (volume, source)
+        let volume = volume
+        nonisolated(unsafe) let test = source
         let isStopped = Mutex(false)
         nonisolated(unsafe) let test = source
         let running = Mutex(2)
