@@ -165,14 +165,14 @@ final class CuttingChannel: FrameChannel {
         let volume = volume
         nonisolated(unsafe) let test = source
         let isStopped = Mutex(false)
-        nonisolated(unsafe) let test = source
         let running = Mutex(2)
         for writer in 0..<2 {
             SystemThread.start(name: "writer") {
+                let bytes = [UInt8](repeating: 7, count: 5000)
                 var round = 0
                 while !isStopped.withLock({ $0 }) {
                     if let file = try? volume.makeFile("w\(writer)-\(round)", in: volume.rootReference),
-                        let ticket = try? volume.put([UInt8](repeating: 7, count: 5000), at: 0, to: file, isStable: true)
+                        let ticket = try? volume.put(bytes, at: 0, to: file, isStable: true)
                     {
                         test.wait(ticket)
                     }
