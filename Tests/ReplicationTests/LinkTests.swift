@@ -86,7 +86,8 @@ final class CuttingChannel: FrameChannel {
 
     private func expectEqual(_ snapshot: Snapshot) throws {
         #expect(try volume.contentHash(of: snapshot.uuid) == replica.volume.contentHash(of: snapshot.uuid))
-        #expect(try replica.volume.checkConsistency() == [])
+        let problems = try replica.volume.checkConsistency()
+        #expect(problems == [])
     }
 
     /// Waits up to twenty seconds for something that another thread brings about.
