@@ -86,7 +86,8 @@ final class CuttingChannel: FrameChannel {
 
     private func expectEqual(_ snapshot: Snapshot) throws {
         #expect(try volume.contentHash(of: snapshot.uuid) == replica.volume.contentHash(of: snapshot.uuid))
-        #expect(try replica.volume.checkConsistency() == [])
+        let problems = try replica.volume.checkConsistency()
+        #expect(problems == [])
     }
 
     /// Waits up to twenty seconds for something that another thread brings about.
@@ -162,16 +163,17 @@ final class CuttingChannel: FrameChannel {
         try change(0)
         let link = replicator()
         _ = try link.transfer(upTo: try snapshot("s0").uuid, throttleBytesPerSecond: 0)
-        let (volume, source) = (volume, source)
-        let isStopped = Mutex(false)
+        let volume = volume
         nonisolated(unsafe) let test = source
+        let isStopped = Mutex(false)
         let running = Mutex(2)
         for writer in 0..<2 {
             SystemThread.start(name: "writer") {
+                let bytes = [UInt8](repeating: 7, count: 5000)
                 var round = 0
                 while !isStopped.withLock({ $0 }) {
                     if let file = try? volume.makeFile("w\(writer)-\(round)", in: volume.rootReference),
-                        let ticket = try? volume.put([UInt8](repeating: 7, count: 5000), at: 0, to: file, isStable: true)
+                        let ticket = try? volume.put(bytes, at: 0, to: file, isStable: true)
                     {
                         test.wait(ticket)
                     }

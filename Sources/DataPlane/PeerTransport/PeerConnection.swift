@@ -1,7 +1,7 @@
 import Environment
 import FileIO
 import NIOCore
-package import Replication
+import Replication
 package import VolumeEngine
 
 /// A TCP connection as a frame channel: bounded both ways, kept alive, and given up after silence.
@@ -43,7 +43,7 @@ package final class PeerConnection: FrameChannel, @unchecked Sendable {
         let channel = try monitor.locked { () throws(StorageError) -> any Channel in
             while outboundBytes > Self.outboundBytesMax && failure == nil { monitor.wait() }
             if let failure { throw failure }
-            guard let channel else { throw Self.ended("the connection is not open yet") }
+            guard let channel = self.channel else { throw Self.ended("the connection is not open yet") }
             outboundBytes += frame.count
             return channel
         }

@@ -25,8 +25,8 @@ enum PeerTransport {
         let bootstrap = ClientBootstrap(group: group)
             .connectTimeout(.seconds(connectSecondsMax))
             .channelOption(.socketOption(.tcp_nodelay), value: 1)
-            .channelOption(.socketOption(.so_sndbuf), value: Int32(socketBufferBytes))
-            .channelOption(.socketOption(.so_rcvbuf), value: Int32(socketBufferBytes))
+            .channelOption(.socketOption(.so_sndbuf), value: socketBufferBytes)
+            .channelOption(.socketOption(.so_rcvbuf), value: socketBufferBytes)
             .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 1 << 20))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
@@ -148,8 +148,8 @@ package final class ReplicationListener: Sendable {
         ServerBootstrap(group: group)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.socketOption(.tcp_nodelay), value: 1)
-            .childChannelOption(.socketOption(.so_sndbuf), value: Int32(PeerTransport.socketBufferBytes))
-            .childChannelOption(.socketOption(.so_rcvbuf), value: Int32(PeerTransport.socketBufferBytes))
+            .childChannelOption(.socketOption(.so_sndbuf), value: PeerTransport.socketBufferBytes)
+            .childChannelOption(.socketOption(.so_rcvbuf), value: PeerTransport.socketBufferBytes)
             .childChannelInitializer { [self] channel in
                 channel.eventLoop.makeCompletedFuture { try accept(channel) }
             }

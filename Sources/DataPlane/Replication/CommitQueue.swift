@@ -31,7 +31,8 @@ final class CommitQueue: CommitMirror, @unchecked Sendable {
                     StorageError(
                         .conflict,
                         "the mirror fell \(queuedBytes >> 20) MiB behind the clients' writes",
-                        remedy: "transfer the volume once more, then start the synchronous stream again; or lower the load"
+                        remedy:
+                            "transfer the volume once more and start the synchronous stream again, or lower the load"
                     )
                 )
             }

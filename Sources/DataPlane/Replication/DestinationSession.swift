@@ -181,6 +181,8 @@ final class DestinationSession {
         token = .atSnapshot(interval.target)
         self.interval = nil
         try checkpoint()
+        // What follows may repeat records of the interval: the writer of a baseline would not look for them.
+        writer = nil
     }
 
     private func endCommit(_ number: UInt64) throws(StorageError) {

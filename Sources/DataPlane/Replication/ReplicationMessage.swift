@@ -49,7 +49,8 @@ enum ReplicationMessage: Equatable, Sendable {
 
     enum Kind: UInt8 {
         case request = 16
-        case answer, ready, interval, records, intervalEnd, transferEnd, commitPart, commitEnd, confirmed, inSync, refused
+        case answer, ready, interval, records, intervalEnd, transferEnd, commitPart, commitEnd, confirmed, inSync,
+            refused
     }
 
     case request(ReplicationRequest)
@@ -178,7 +179,9 @@ enum ReplicationMessage: Equatable, Sendable {
         guard version == Self.version else { throw ByteFormatError("version \(version) of the protocol is not known") }
         let msid = VolumeMSID(rawValue: try reader.read())
         let rawMode = try reader.read(UInt8.self)
-        guard let mode = ReplicationRequest.Mode(rawValue: rawMode) else { throw ByteFormatError("\(rawMode) is no mode") }
+        guard let mode = ReplicationRequest.Mode(rawValue: rawMode) else {
+            throw ByteFormatError("\(rawMode) is no mode")
+        }
         return ReplicationRequest(
             msid: msid,
             mode: mode,

@@ -230,7 +230,11 @@ package final class Volume: @unchecked Sendable {
     /// From the next commit on, every commit also goes to `mirror`. Returns the snapshot that the stream follows.
     ///
     /// The snapshot is taken in the same step, so that what lies before it can be transferred while the stream waits.
-    package func attach(_ mirror: any CommitMirror, snapshot uuid: ObjectUUID, name: String) throws(StorageError) -> Snapshot {
+    package func attach(
+        _ mirror: any CommitMirror,
+        snapshot uuid: ObjectUUID,
+        name: String
+    ) throws(StorageError) -> Snapshot {
         try createSnapshot(name: name, uuid: uuid) {
             self.mirror = mirror
             self.isMirrorInSync = false
