@@ -276,14 +276,12 @@ extension VolumeCore {
         pending.hasProperties = true
     }
 
-    /// Counts new blocks as living.
+    /// Counts new blocks as living, and their segments as not yet durable.
     fileprivate func adopt(_ places: [BlockLocation]) {
         for place in places {
-            liveBlocks[place.segment, default: 0] += 1
-            pending.touchedSegments.insert(place.segment)
+            adopt(BlockExtent(start: place, count: 1))
             pending.bulkSegments.insert(place.segment)
         }
-        properties.usedBlocks += UInt64(places.count)
     }
 }
 
