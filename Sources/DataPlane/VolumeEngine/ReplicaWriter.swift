@@ -302,8 +302,12 @@ extension Volume {
     package var isReplica: Bool { locked { core.properties.isReplica } }
 
     /// Makes a replica read-write or a volume a replica, durably; idempotent.
+    ///
+    /// A volume that is already what is asked for only becomes durably so: it may be serving clients, whose changes are
+    /// in memory and on their way to the disk.
     package func setReplica(_ isReplica: Bool) throws(StorageError) {
         try management.locked { () throws(StorageError) in
+            if locked({ core.properties.isReplica == isReplica }) { return flush() }
             locked {
                 core.properties.isReplica = isReplica
                 core.pending.hasProperties = true
