@@ -5,11 +5,15 @@ SWIFT_TREES := Sources Tests Benchmarks/Sources Benchmarks/Tests IntegrationTest
 # Where crash tests put their data; each run has a new directory below it.
 SCRATCH ?= /var/tmp
 CRASH_ROUNDS ?= 200
+# The short runs of `make test`: some rounds, and the moments around the point of no return on both sides.
+QUICK_CRASH_ROUNDS ?= 10
+QUICK_KILL_POINTS ?= destination/baseline:after destination/ponr-source:after destination/ponr-destination:after \
+    source/source-hold:after source/source-ponr:after
 BINARIES := .build/release
 CLIENTS := Clients/.build/release
 CRASH_TEST := IntegrationTests/.build/release/crash-test
 
-.PHONY: demo test bench build clients integration fmt lint crash kill-matrix bootstrap clean help
+.PHONY: demo test bench build clients integration run-crash run-kill-matrix fmt lint crash kill-matrix bootstrap clean help
 
 help:
 	@echo "make demo         build, then move an SVM between two clusters under a live client"
@@ -35,31 +39,40 @@ integration: bootstrap
 demo: build clients
 	scripts/demo
 
-test: bootstrap lint build
+# The tests build every product too, with one set of flags; the crash tests use those binaries and build nothing again.
+test: bootstrap lint
 	swift test -c release
-	$(MAKE) crash CRASH_ROUNDS=10
-	$(MAKE) kill-matrix KILL_MATRIX_FLAGS="--side source"
+	swift build -c release --package-path Clients
+	swift build -c release --package-path IntegrationTests --product crash-test
+	$(MAKE) run-crash CRASH_ROUNDS=$(QUICK_CRASH_ROUNDS)
+	for point in $(QUICK_KILL_POINTS); do \
+	    $(MAKE) run-kill-matrix KILL_MATRIX_FLAGS="--side $${point%%/*} --point $${point#*/}" || exit 1; \
+	done
 
 bench:
 	@scripts/bootstrap --bench
 	scripts/bench-run
 
-crash: build clients integration
+crash: build clients integration run-crash
+
+kill-matrix: build clients run-kill-matrix
+
+run-crash:
 	work="$$(mktemp -d "$(SCRATCH)/godwit-crash.XXXXXX")" && \
 	$(CRASH_TEST) --binaries $(BINARIES) --clients $(CLIENTS) --work "$$work/run" --rounds $(CRASH_ROUNDS) && \
 	rm -rf "$$work"
 
-kill-matrix: build clients
+run-kill-matrix:
 	work="$$(mktemp -d "$(SCRATCH)/godwit-kill.XXXXXX")" && \
 	IntegrationTests/migrate-kill-matrix --binaries $(BINARIES) --clients $(CLIENTS) --work "$$work/run" \
 	    $(KILL_MATRIX_FLAGS) && \
 	rm -rf "$$work"
 
 fmt:
-	swift format -i -r $(SWIFT_TREES) Package.swift
+	swift format -i -r $(SWIFT_TREES)
 
 lint:
-	swift format lint --strict -r $(SWIFT_TREES) Package.swift
+	swift format lint --strict -r $(SWIFT_TREES)
 
 clean:
 	rm -rf .build Clients/.build Benchmarks/.build IntegrationTests/.build run
