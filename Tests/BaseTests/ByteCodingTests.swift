@@ -18,10 +18,14 @@ struct ByteCodingTests {
         writer.append(raw: [1, 2])
         try writer.bytes.withUnsafeBytes { memory in
             var reader = ByteReader(memory)
-            #expect(try reader.read(UInt64.self) == UInt64.max - 1)
-            #expect(try reader.readBigEndian(UInt16.self) == 0xbeef)
-            #expect(try reader.readCounted(limit: 3) == [7, 8, 9])
-            #expect(try reader.readBytes(2) == [1, 2])
+            let first = try reader.read(UInt64.self)
+            let second = try reader.readBigEndian(UInt16.self)
+            let third = try reader.readCounted(limit: 3)
+            let fourth = try reader.readBytes(2)
+            #expect(first == UInt64.max - 1)
+            #expect(second == 0xbeef)
+            #expect(third == [7, 8, 9])
+            #expect(fourth == [1, 2])
             #expect(reader.remaining == 0)
         }
     }
