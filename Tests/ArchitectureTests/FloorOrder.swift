@@ -19,7 +19,8 @@ enum FloorOrder {
         (
             "DataPlane", 3,
             [
-                "RocksStore", "SegmentStore", "VolumeEngine", "Replication", "FileService", "NFSServer", "NetworkModule",
+                "RocksStore", "SegmentStore", "VolumeEngine", "Replication", "FileService", "NFSServer",
+                "NetworkModule",
                 "PeerTransport",
             ]
         ),

@@ -17,7 +17,8 @@ struct FloorTests {
             for file in try Repository.swiftFiles(below: [room.path]) {
                 for line in file.lines {
                     let words = line.split(separator: " ")
-                    guard let index = words.firstIndex(of: "import"), index <= 1, let name = words.last.map(String.init),
+                    guard let index = words.firstIndex(of: "import"), index <= 1,
+                        let name = words.last.map(String.init),
                         names.contains(name), name != room.name, !room.dependencies.contains(name)
                     else { continue }
                     found.append("\(file.path) imports \(name), which \(room.name) does not declare")
