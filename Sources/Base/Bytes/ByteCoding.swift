@@ -12,7 +12,7 @@ package struct ByteFormatError: Error, Equatable, CustomStringConvertible {
 /// Big-endian integers are for keys (their byte order is their sort order), little-endian ones for values.
 package struct ByteWriter: Sendable {
     /// What has been written so far.
-    package private(set) var bytes: [UInt8]
+    package var bytes: [UInt8]
 
     /// An empty writer that has room for `capacity` bytes.
     @inlinable
@@ -22,22 +22,27 @@ package struct ByteWriter: Sendable {
     }
 
     /// Appends an integer, least significant byte first.
+    @inlinable
     package mutating func append<Value: FixedWidthInteger>(_ value: Value) {
         withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
     }
 
     /// Appends an integer, most significant byte first.
+    @inlinable
     package mutating func appendBigEndian<Value: FixedWidthInteger>(_ value: Value) {
         withUnsafeBytes(of: value.bigEndian) { bytes.append(contentsOf: $0) }
     }
 
     /// Appends bytes as they are.
+    @inlinable
     package mutating func append(raw source: some Sequence<UInt8>) { bytes.append(contentsOf: source) }
 
     /// Appends raw memory as it is.
+    @inlinable
     package mutating func append(raw source: UnsafeRawBufferPointer) { bytes.append(contentsOf: source) }
 
     /// Appends a 32-bit count (little-endian) and that many bytes.
+    @inlinable
     package mutating func append(counted source: [UInt8]) {
         append(UInt32(source.count))
         bytes.append(contentsOf: source)
@@ -51,17 +56,21 @@ package struct ByteWriter: Sendable {
 ///
 /// The memory must outlive the reader: use it inside `withUnsafeBytes`.
 package struct ByteReader {
-    private let memory: UnsafeRawBufferPointer
+    @usableFromInline
+    let memory: UnsafeRawBufferPointer
     /// Bytes already read.
-    package private(set) var offset = 0
+    package var offset = 0
 
     /// Reads `memory` from its first byte.
+    @inlinable
     package init(_ memory: UnsafeRawBufferPointer) { self.memory = memory }
 
     /// Bytes not yet read.
+    @inlinable
     package var remaining: Int { memory.count - offset }
 
     /// Reads an integer, least significant byte first.
+    @inlinable
     package mutating func read<Value: FixedWidthInteger>(_ type: Value.Type = Value.self) throws(ByteFormatError)
         -> Value
     {
@@ -69,6 +78,7 @@ package struct ByteReader {
     }
 
     /// Reads an integer, most significant byte first.
+    @inlinable
     package mutating func readBigEndian<Value: FixedWidthInteger>(
         _ type: Value.Type = Value.self
     ) throws(ByteFormatError) -> Value {
@@ -76,6 +86,7 @@ package struct ByteReader {
     }
 
     /// Reads `count` bytes in place.
+    @inlinable
     package mutating func readMemory(_ count: Int) throws(ByteFormatError) -> UnsafeRawBufferPointer {
         guard count >= 0, remaining >= count else { throw shortage(count) }
         let slice = UnsafeRawBufferPointer(rebasing: memory[offset..<offset + count])
@@ -84,6 +95,7 @@ package struct ByteReader {
     }
 
     /// Reads `count` bytes.
+    @inlinable
     package mutating func readBytes(_ count: Int) throws(ByteFormatError) -> [UInt8] { [UInt8](try readMemory(count)) }
 
     /// Reads a 32-bit count and that many bytes; more than `limit` is an error.
@@ -93,7 +105,8 @@ package struct ByteReader {
         return try readBytes(count)
     }
 
-    private mutating func readRaw<Value: FixedWidthInteger>() throws(ByteFormatError) -> Value {
+    @inlinable
+    mutating func readRaw<Value: FixedWidthInteger>() throws(ByteFormatError) -> Value {
         let width = MemoryLayout<Value>.size
         guard remaining >= width else { throw shortage(width) }
         var value: Value = 0
@@ -104,7 +117,8 @@ package struct ByteReader {
         return value
     }
 
-    private func shortage(_ wanted: Int) -> ByteFormatError {
+    @usableFromInline
+    func shortage(_ wanted: Int) -> ByteFormatError {
         ByteFormatError("\(wanted) bytes wanted at offset \(offset), \(remaining) left")
     }
 }

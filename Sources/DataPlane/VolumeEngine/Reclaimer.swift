@@ -8,33 +8,37 @@ import SegmentStore
 /// Gives space back and keeps logs short, in the background: one thread for each aggregate.
 extension Volume {
     /// Deferred writes that start a synchronisation of their segments.
-    private static let deferredOutstandingMax = 2048
-    /// Freed extents that are given back in one go.
-    private static let punchesPerStep = 512
+    private static let deferredOutstandingMax = 8192
+    /// Extents that are given back in one go.
+    private static let punchesPerStep = 4096
+    /// Dead bytes that are given back although clients keep the disk busy. Holes cost the file system's journal, so that
+    /// fewer are left for a quiet moment, in which many of them have become whole segments.
+    private static let deadBytesMax = 1 << 30
 
-    /// One round of the reclaimer. `isIdle` says that a second has gone by: old unstable data becomes durable and small
-    /// leftovers are taken care of.
+    /// One round of the reclaimer. `isIdle` says that a second has gone by: old unstable data becomes durable, and if
+    /// clients were quiet meanwhile, leftovers are taken care of.
     func reclaim(isIdle: Bool) throws(StorageError) {
-        if isReplica { return try giveSpaceBack(isIdle: isIdle) }
+        let isQuiet = isIdle && hasBeenQuiet()
+        if isReplica { return try giveSpaceBack(isQuiet: isQuiet) }
         if isIdle { commitSoon() }
-        try settleDeferred(isIdle: isIdle)
-        try giveSpaceBack(isIdle: isIdle)
+        try settleDeferred(isQuiet: isQuiet)
+        try giveSpaceBack(isQuiet: isQuiet)
         try dropOrphans()
     }
 
     /// Makes deferred writes durable in their segments and takes them out of the log.
-    private func settleDeferred(isIdle: Bool) throws(StorageError) {
+    private func settleDeferred(isQuiet: Bool) throws(StorageError) {
         let outstanding = locked { () -> [(sequence: UInt64, segment: UInt32)] in
-            guard deferredOutstanding.count >= (isIdle ? 1 : Self.deferredOutstandingMax) else { return [] }
+            guard deferredOutstanding.count >= (isQuiet ? 1 : Self.deferredOutstandingMax) else { return [] }
             defer { deferredOutstanding = [] }
             return deferredOutstanding
         }
         guard !outstanding.isEmpty else { return }
-        do throws(FileIOError) {
-            for segment in Set(outstanding.map(\.segment)).sorted() { try segments.synchronize(segment) }
-        } catch {
-            // A segment that died meanwhile is gone with its blocks.
-            guard error.isNotFound else { throw .io(error) }
+        for segment in Set(outstanding.map(\.segment)).sorted() {
+            do throws(FileIOError) { try segments.synchronize(segment) } catch {
+                // A segment that died meanwhile is gone with its blocks.
+                guard error.isNotFound else { throw .io(error) }
+            }
         }
         let batch = RocksBatch()
         for write in outstanding { batch.delete(DatabaseKey.local(msid, DatabaseKey.deferredKind, write.sequence)) }
@@ -42,13 +46,15 @@ extension Volume {
     }
 
     /// Punches holes where blocks have died, and deletes segments without living blocks.
-    private func giveSpaceBack(isIdle: Bool) throws(StorageError) {
+    private func giveSpaceBack(isQuiet: Bool) throws(StorageError) {
+        let isUrgent =
+            context.isHostFull.load(ordering: .relaxed)
+            || context.availableBytes < context.options.capacityBytes / 20
         while true {
             let extents = reclaimQueue.withLock { queue -> [BlockExtent] in
-                guard queue.count >= (isIdle ? 1 : Self.punchesPerStep) else { return [] }
-                let part = Array(queue.prefix(Self.punchesPerStep * 8))
-                queue.removeFirst(part.count)
-                return part
+                let isLarge = queue.blocks * VolumeLimits.blockSizeBytes >= Self.deadBytesMax
+                guard isQuiet || isUrgent || isLarge else { return [] }
+                return queue.take(Self.punchesPerStep)
             }
             guard !extents.isEmpty else { break }
             let batch = RocksBatch()
@@ -60,7 +66,7 @@ extension Volume {
             }
             try write(batch)
         }
-        try removeDeadSegments()
+        try removeDeadSegments(isUrgent: isUrgent)
     }
 
     /// Extents that touch one another become one, so that a hole costs one system call.
@@ -78,19 +84,21 @@ extension Volume {
         return joined
     }
 
-    private func removeDeadSegments() throws(StorageError) {
+    private func removeDeadSegments(isUrgent: Bool) throws(StorageError) {
         let dead = locked { () -> [UInt32] in
             guard core.pending.isEmpty, core.committing.isEmpty else { return [] }
             let dead = core.liveBlocks.keys.sorted().filter { core.liveBlocks[$0] == 0 && segments.isSealed($0) }
             for segment in dead { core.liveBlocks[segment] = nil }
             return dead
         }
+        do throws(FileIOError) { if isUrgent { try segments.dropSpares() } } catch { throw .io(error) }
         guard !dead.isEmpty else { return }
         let batch = RocksBatch()
         do throws(FileIOError) {
             for segment in dead {
-                try segments.remove(segment)
                 batch.delete(DatabaseKey.local(msid, DatabaseKey.segmentKind, segment))
+                if !isUrgent, try segments.retire(segment) { continue }
+                try segments.remove(segment)
             }
         } catch { throw .io(error) }
         try write(batch)
@@ -142,6 +150,27 @@ extension Volume {
             return true
         }
         locked { core.newOrphans += found }
+    }
+}
+
+/// Extents whose space is still to be given back.
+struct ReclaimQueue {
+    private var extents: [BlockExtent] = []
+    /// Blocks of all extents.
+    private(set) var blocks = 0
+
+    /// Adds extents.
+    mutating func append(_ more: [BlockExtent]) {
+        extents += more
+        for extent in more { blocks += extent.count }
+    }
+
+    /// Takes the newest `count` extents.
+    mutating func take(_ count: Int) -> [BlockExtent] {
+        let part = Array(extents.suffix(count))
+        extents.removeLast(part.count)
+        for extent in part { blocks -= extent.count }
+        return part
     }
 }
 

@@ -276,14 +276,12 @@ extension VolumeCore {
         pending.hasProperties = true
     }
 
-    /// Counts new blocks as living.
+    /// Counts new blocks as living, and their segments as not yet durable.
     fileprivate func adopt(_ places: [BlockLocation]) {
         for place in places {
-            liveBlocks[place.segment, default: 0] += 1
-            pending.touchedSegments.insert(place.segment)
+            adopt(BlockExtent(start: place, count: 1))
             pending.bulkSegments.insert(place.segment)
         }
-        properties.usedBlocks += UInt64(places.count)
     }
 }
 
@@ -304,8 +302,12 @@ extension Volume {
     package var isReplica: Bool { locked { core.properties.isReplica } }
 
     /// Makes a replica read-write or a volume a replica, durably; idempotent.
+    ///
+    /// A volume that is already what is asked for only becomes durably so: it may be serving clients, whose changes are
+    /// in memory and on their way to the disk.
     package func setReplica(_ isReplica: Bool) throws(StorageError) {
         try management.locked { () throws(StorageError) in
+            if locked({ core.properties.isReplica == isReplica }) { return flush() }
             locked {
                 core.properties.isReplica = isReplica
                 core.pending.hasProperties = true

@@ -85,7 +85,7 @@ extension Volume {
                 )
             }
         }
-        volume.reclaimQueue.withLock { $0 = scan.freed }
+        volume.reclaimQueue.withLock { $0.append(scan.freed) }
         volume.flush()
         if !stored.isClean { try volume.sweepUnreferenced(existing, scan.liveBlocks) }
         return volume
@@ -152,7 +152,7 @@ extension Volume {
             // A segment without a record would otherwise never be found dead.
             locked { core.liveBlocks[segment, default: 0] += 0 }
         }
-        reclaimQueue.withLock { $0 += extents }
+        reclaimQueue.withLock { $0.append(extents) }
     }
 
     /// Sets the size; a volume may not become smaller than what it holds.

@@ -39,7 +39,7 @@ extension Volume {
 
     private func giveUp(_ extent: BlockExtent) {
         segments.settle(extent)
-        reclaimQueue.withLock { $0.append(extent) }
+        reclaimQueue.withLock { $0.append([extent]) }
     }
 
     /// What a cut needs to know before it changes anything.
@@ -261,10 +261,12 @@ extension VolumeCore {
                 continue
             }
             touch(chunk)
+            var replaced = ReplacedBlocks()
             for index in Int(firstGone - start)..<64 where !chunk.content!.location(index).isHole {
                 count += 1
-                install(.hole, checksum: 0, at: index, of: chunk)
+                replace(at: index, of: chunk, with: .hole, 0, &replaced)
             }
+            replaced.finish(self)
         }
         return count
     }

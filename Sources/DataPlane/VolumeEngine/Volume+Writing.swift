@@ -248,7 +248,7 @@ extension Volume {
 
     private func abandon(_ stored: StoredBlocks) {
         for extent in stored.extents { segments.settle(extent) }
-        reclaimQueue.withLock { $0.append(contentsOf: stored.extents) }
+        reclaimQueue.withLock { $0.append(stored.extents) }
     }
 
     /// Makes stored blocks part of the file; nil when a partly covered block has changed since the plan.
@@ -338,17 +338,26 @@ extension VolumeCore {
         for chunk in chunks { touch(chunk) }
         var filled = 0
         var position = 0
+        var replaced = ReplacedBlocks()
         let firstChunk = chunks[0].key.second
         for extent in extents {
             for step in 0..<extent.count {
                 let block = firstBlock + UInt64(position)
                 let chunk = chunks[Int(block / perChunk - firstChunk)]
                 let index = Int(block % perChunk)
-                if chunk.content?.location(index).isHole ?? true { filled += 1 }
-                install(extent.start.advanced(by: step), checksum: checksums[position], at: index, of: chunk)
+                if chunk.content == nil || chunk.content!.locations[index] == 0 { filled += 1 }
+                replace(
+                    at: index,
+                    of: chunk,
+                    with: extent.start.advanced(by: step),
+                    checksums[position],
+                    &replaced
+                )
                 position += 1
             }
+            adopt(extent)
         }
+        replaced.finish(self)
         return filled
     }
 

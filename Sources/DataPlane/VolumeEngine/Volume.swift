@@ -26,13 +26,15 @@ package final class Volume: @unchecked Sendable {
     private let lock = Mutex<Void>(())
     private var waiters: [(ticket: CommitTicket, completion: @Sendable () -> Void)] = []
     private var isScheduled = false
+    /// The last durable commit when `hasBeenQuiet` was asked.
+    private var durableWhenAsked: UInt64 = 0
     private var durable: UInt64
     private var mirror: (any CommitMirror)?
     /// The last commit that the mirror must confirm, and the last that it has confirmed.
     private var mirrorConfirmed: UInt64 = .max
     private var isMirrorInSync = false
     /// Space that is still to be given back; shared with the reclaimer.
-    let reclaimQueue = Mutex<[BlockExtent]>([])
+    let reclaimQueue = Mutex(ReclaimQueue())
 
     init(msid: VolumeMSID, context: AggregateContext, segments: SegmentStore, core: VolumeCore, durable: UInt64) {
         self.msid = msid
@@ -128,6 +130,14 @@ package final class Volume: @unchecked Sendable {
     /// The last commit that may be answered.
     private var settled: UInt64 { isMirrorInSync ? min(durable, mirrorConfirmed) : durable }
 
+    /// Whether nothing was committed since the last call.
+    func hasBeenQuiet() -> Bool {
+        locked {
+            defer { durableWhenAsked = durable }
+            return durableWhenAsked == durable
+        }
+    }
+
     private func claimSchedule() -> Bool {
         if isScheduled { return false }
         isScheduled = true
@@ -178,7 +188,7 @@ package final class Volume: @unchecked Sendable {
             core.finishCommit(work.number)
             deferredOutstanding += work.deferred
         }
-        if !work.freed.isEmpty { reclaimQueue.withLock { $0.append(contentsOf: work.freed) } }
+        if !work.freed.isEmpty { reclaimQueue.withLock { $0.append(work.freed) } }
         runWaiters()
     }
 

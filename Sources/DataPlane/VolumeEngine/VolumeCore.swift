@@ -29,6 +29,8 @@ final class VolumeCore {
     var pending: PendingCommit
     /// Names that are not durable yet, by directory and cookie: a directory reading lays them over the database.
     var unsettledEntries: [UInt64: [UInt64: Record<EntryContent>]] = [:]
+    /// Directories that were read whole lately.
+    var directoryIndexes = DirectoryIndexes()
     /// Records written by commits that are under way.
     var committing: [AnyRecord] = []
     /// Living blocks of each segment.
@@ -139,6 +141,7 @@ final class VolumeCore {
         chunks.removeAll()
         orphans.removeAll()
         unsettledEntries = [:]
+        directoryIndexes = DirectoryIndexes()
     }
 
     // MARK: Changing records
@@ -158,6 +161,7 @@ final class VolumeCore {
             pending.dirty.append(record)
         }
         if record.key.kind == .entry {
+            directoryIndexes.forget(record.key.first)
             unsettledEntries[record.key.first, default: [:]][record.key.second] =
                 unsafeDowncast(record, to: Record<EntryContent>.self)
         }
@@ -195,23 +199,34 @@ final class VolumeCore {
 
     // MARK: Blocks
 
-    /// Puts a block into a chunk that was touched, and gives back the one that it replaces if nobody else sees it.
+    /// Puts one block into a chunk that was touched, and gives back the one that it replaces if nobody else sees it.
     func install(_ location: BlockLocation, checksum: UInt32, at index: Int, of chunk: Record<ChunkContent>) {
+        var replaced = ReplacedBlocks()
+        replace(at: index, of: chunk, with: location, checksum, &replaced)
+        if !location.isHole { adopt(BlockExtent(start: location, count: 1)) }
+        replaced.finish(self)
+    }
+
+    /// Puts one block into a chunk's map and notes the one that it replaces; counting the new one is the caller's.
+    func replace(
+        at index: Int, of chunk: Record<ChunkContent>, with location: BlockLocation, _ checksum: UInt32,
+        _ replaced: inout ReplacedBlocks
+    ) {
         if chunk.content == nil { chunk.content = ChunkContent() }
         let bit: UInt64 = 1 << UInt64(index)
-        let replaced = chunk.content!.location(index)
-        if !replaced.isHole && chunk.content!.owned & bit != 0 { release(BlockExtent(start: replaced, count: 1)) }
+        let old = chunk.content!.locations[index]
+        if old != 0 && chunk.content!.owned & bit != 0 { replaced.add(BlockLocation(rawValue: old), self) }
         chunk.content!.locations[index] = location.rawValue
         chunk.content!.checksums[index] = location.isHole ? 0 : checksum
-        if location.isHole {
-            chunk.content!.owned &= ~bit
-        } else {
-            chunk.content!.owned |= bit
-            liveBlocks[location.segment, default: 0] += 1
-            pending.touchedSegments.insert(location.segment)
-            properties.usedBlocks += 1
-        }
+        if location.isHole { chunk.content!.owned &= ~bit } else { chunk.content!.owned |= bit }
         chunk.pendingBlocks |= bit
+    }
+
+    /// Counts new blocks as living.
+    func adopt(_ extent: BlockExtent) {
+        liveBlocks[extent.start.segment, default: 0] += extent.count
+        pending.touchedSegments.insert(extent.start.segment)
+        properties.usedBlocks += UInt64(extent.count)
     }
 
     /// Gives every block that a chunk owns back.
@@ -243,6 +258,29 @@ final class VolumeCore {
     func checkRoom(forBlocks blocks: UInt64, inodes: UInt64 = 0) throws(CoreFailure) {
         let wanted = blocks * UInt64(VolumeLimits.blockSizeBytes) + inodes * VolumeProperties.inodeBytes
         guard usedBytes + wanted <= properties.sizeBytes else { throw .file(.noSpace) }
+    }
+}
+
+/// Blocks that are being replaced, joined to extents as they come: one key and one hole for each extent.
+struct ReplacedBlocks {
+    private var extent: BlockExtent?
+
+    /// Adds a block; what does not continue the extent is given back.
+    mutating func add(_ location: BlockLocation, _ core: VolumeCore) {
+        if let present = extent, present.start.advanced(by: present.count) == location,
+            present.start.segment == location.segment
+        {
+            extent!.count += 1
+        } else {
+            finish(core)
+            extent = BlockExtent(start: location, count: 1)
+        }
+    }
+
+    /// Gives the last extent back.
+    mutating func finish(_ core: VolumeCore) {
+        if let extent { core.release(extent) }
+        extent = nil
     }
 }
 

@@ -31,7 +31,11 @@ struct MigrateWatch {
                     drawn = Self.redraw(Self.picture(record), over: drawn)
                 } else {
                     let line = Self.line(record)
-                    if line != told { print(line) }
+                    if line != told {
+                        print(line)
+                        // Who reads a file or a pipe wants to know it when it happens.
+                        fflush(nil)
+                    }
                     told = line
                 }
             }
