@@ -30,7 +30,7 @@ private final class RawClient {
 
     deinit { close(descriptor) }
 
-    func send(_ bytes: [UInt8]) { _ = Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL.rawValue)) }
+    func send(_ bytes: [UInt8]) { _ = Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
 
     func send(record: ByteBuffer) {
         var framed = ByteBuffer(integer: UInt32(record.readableBytes) | 0x8000_0000)

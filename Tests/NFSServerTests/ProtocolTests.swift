@@ -1,10 +1,11 @@
 import Bytes
 import FileService
+import Identity
 import NFSServer
 import NFSTypes
 import NIOCore
 import ONCRPC
-import Synchronization
+import TestKit
 import Testing
 import VolumeEngine
 import XDR
@@ -165,14 +166,10 @@ import XDR
 
     @Test func theGateLetsNobodyInWhoWasNotCounted() async {
         let gate = RequestGate()
-        let entered = Atomic<Int>(0)
         await withTaskGroup(of: Void.self) { group in
             for _ in 0..<4 {
                 group.addTask {
-                    for _ in 0..<20_000 where gate.enter() {
-                        entered.wrappingAdd(1, ordering: .relaxed)
-                        gate.leave()
-                    }
+                    for _ in 0..<20_000 where gate.enter() { gate.leave() }
                 }
             }
             group.addTask {

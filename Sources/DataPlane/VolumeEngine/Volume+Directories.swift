@@ -47,14 +47,21 @@ extension Volume {
 
     /// A page out of the directory's index, if there is one.
     private static func indexedPage(
-        _ core: VolumeCore, _ reference: FileReference, _ cookie: UInt64, _ entriesMax: Int, _ withAttributes: Bool,
+        _ core: VolumeCore,
+        _ reference: FileReference,
+        _ cookie: UInt64,
+        _ entriesMax: Int,
+        _ withAttributes: Bool,
         _ credentials: Credentials
     ) throws(CoreFailure) -> (DirectoryListing, PageNames) {
         let record = try core.resolveDirectory(reference)
         try Permissions.check(Permissions.read, on: record.content!, by: credentials)
         let parent = cookie < 2 ? try core.inode(record.content!.parent).attributes : record.attributes
         var listing = DirectoryListing(
-            entries: dots(after: cookie, record.attributes, parent), isEnd: false, directory: record.attributes)
+            entries: dots(after: cookie, record.attributes, parent),
+            isEnd: false,
+            directory: record.attributes
+        )
         let count = record.content!.entryCount
         guard count >= DirectoryIndexes.directoryEntriesMin, count <= DirectoryIndexes.directoryEntriesMax else {
             return (listing, .large)
@@ -84,7 +91,11 @@ extension Volume {
     /// Reads all names of a directory into an index; false when they have changed meanwhile.
     private func readIndex(_ directory: UInt64, _ execution: Execution) throws(FileError) -> Bool {
         let change = locked { core.directoryIndexes.changeCount }
-        var listing = DirectoryListing(entries: [], isEnd: false, directory: try attributes(of: rootReference, execution))
+        var listing = DirectoryListing(
+            entries: [],
+            isEnd: false,
+            directory: try attributes(of: rootReference, execution)
+        )
         try appendEntries(to: &listing, directory, 2, Int(DirectoryIndexes.directoryEntriesMax) * 2, execution)
         let entries = listing.entries
         return locked {
