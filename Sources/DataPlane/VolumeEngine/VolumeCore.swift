@@ -209,7 +209,10 @@ final class VolumeCore {
 
     /// Puts one block into a chunk's map and notes the one that it replaces; counting the new one is the caller's.
     func replace(
-        at index: Int, of chunk: Record<ChunkContent>, with location: BlockLocation, _ checksum: UInt32,
+        at index: Int,
+        of chunk: Record<ChunkContent>,
+        with location: BlockLocation,
+        _ checksum: UInt32,
         _ replaced: inout ReplacedBlocks
     ) {
         if chunk.content == nil { chunk.content = ChunkContent() }
