@@ -84,7 +84,8 @@ extension Volume {
     /// Reads all names of a directory into an index; false when they have changed meanwhile.
     private func readIndex(_ directory: UInt64, _ execution: Execution) throws(FileError) -> Bool {
         let change = locked { core.directoryIndexes.changeCount }
-        var listing = DirectoryListing(entries: [], isEnd: false, directory: try attributes(of: rootReference, execution))
+        let root = try attributes(of: rootReference, execution)
+        var listing = DirectoryListing(entries: [], isEnd: false, directory: root)
         try appendEntries(to: &listing, directory, 2, Int(DirectoryIndexes.directoryEntriesMax) * 2, execution)
         let entries = listing.entries
         return locked {
