@@ -20,7 +20,6 @@ ADDRESS = "127.77.0.1"
 OUTAGE_MS_MAX = 1_000
 # How long the journal client works before the migrate starts and after it has ended.
 QUIET_SECONDS = 3
-POLL_SECONDS = 0.05
 
 
 def demonstrate(run):
@@ -121,8 +120,6 @@ def start_client(run, port):
 def migrate(run, beta, client):
     """Moves the SVM and prints what happens. Returns the rate of the baseline in MB/s."""
     run.say(f"beta: godwit svm migrate start --svm {SVM} --source-cluster alpha --watch")
-    gauge = BaselineGauge(beta)
-    gauge.start()
     watch = subprocess.Popen(
         [run.programs["godwit"], "svm", "migrate", "start", "--svm", SVM, "--source-cluster", "alpha", "--watch"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
@@ -134,62 +131,37 @@ def migrate(run, beta, client):
         run.say("  " + line.rstrip())
     status = watch.wait()
     timer.cancel()
-    gauge.stop()
     if client.poll() is not None:
         raise DemoError(f"the journal client ended by itself; its log ends with\n{tail(run.path('journal.log'))}")
     if status != 0:
         log = run.path("beta.log")
         raise DemoError(f"the migrate operation failed (status {status}); {log} ends with\n{tail(log)}")
-    record = gauge.operation()
+    record = operation_of(beta)
     if record["state"] != "migrate_complete":
         raise DemoError(f"the migrate operation ended in state {record['state']}")
     if record["godwit"]["volumes_verified"] != len(VOLUMES):
         raise DemoError(f"the integrity check compared {record['godwit']['volumes_verified']} of {len(VOLUMES)} volumes")
     run.say(f"migrate is complete: {len(VOLUMES)} volumes compared on both sides, the source is cleaned up")
-    return gauge.megabytes_per_second(record)
+    rate = baseline_megabytes_per_second(record)
+    run.say(f"baseline: {rate:.0f} MB/s over all volumes; hold of the clients as the clusters saw it: "
+            f"{record['godwit']['window_ms']:.0f} ms")
+    return rate
 
 
-class BaselineGauge(threading.Thread):
-    """Reads the record of the operation while it runs, for the bytes and milliseconds of the baseline alone."""
+def operation_of(beta):
+    """The record of the one migrate operation of the cluster."""
+    records = beta.get("/api/svm/migrations?fields=*")["records"]
+    if len(records) != 1:
+        raise DemoError(f"beta knows {len(records)} migrate operations, not 1")
+    return records[0]
 
-    def __init__(self, beta):
-        super().__init__(daemon=True)
-        self.beta = beta
-        self.baseline = {}
-        self.stopped = threading.Event()
 
-    def operation(self):
-        """The record of the one operation of the cluster."""
-        records = self.beta.get("/api/svm/migrations?fields=*")["records"]
-        if len(records) != 1:
-            raise DemoError(f"beta knows {len(records)} migrate operations, not 1")
-        return records[0]
-
-    def run(self):
-        while not self.stopped.wait(POLL_SECONDS):
-            try:
-                volumes = self.operation()["godwit"]["volumes"]
-            except (DemoError, KeyError):
-                continue
-            for volume in volumes:
-                # Its numbers are the baseline's until a second transfer is added to them.
-                if volume["transfers"] == 0 or (volume["transfers"] == 1 and volume["transfer_state"] != "Transferring"):
-                    self.baseline[volume["name"]] = (volume["bytes_transferred"], volume["transfer_milliseconds"])
-
-    def stop(self):
-        """Ends the thread."""
-        self.stopped.set()
-        self.join()
-
-    def megabytes_per_second(self, record):
-        """All bytes of the baseline by the time of its slowest volume: the volumes are transferred side by side."""
-        numbers = self.baseline if len(self.baseline) == len(VOLUMES) else {
-            volume["name"]: (volume["bytes_transferred"], volume["transfer_milliseconds"])
-            for volume in record["godwit"]["volumes"]
-        }
-        size = sum(count for count, _ in numbers.values())
-        milliseconds = max(1, max(duration for _, duration in numbers.values()))
-        return size / 1_000 / milliseconds
+def baseline_megabytes_per_second(record):
+    """All bytes of the baseline by the time of its slowest volume: the volumes are transferred side by side."""
+    volumes = record["godwit"]["volumes"]
+    size = sum(volume["baseline_bytes"] for volume in volumes)
+    milliseconds = max(volume["baseline_milliseconds"] for volume in volumes)
+    return size / 1_000 / max(1, milliseconds)
 
 
 def stop_client(run, client):

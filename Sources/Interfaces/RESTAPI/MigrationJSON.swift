@@ -87,6 +87,8 @@ enum MigrationJSON {
             "transfers": .count(done.transfersCompleted),
             "bytes_transferred": .count(bytes),
             "transfer_milliseconds": .count(milliseconds),
+            "baseline_bytes": done.baselineBytes.map { .count($0) },
+            "baseline_milliseconds": done.baselineMilliseconds.map { .count($0) },
             "current_bytes": .count(mirror.transfer.bytes),
             "current_bytes_expected": .count(mirror.transfer.bytesExpected),
             "last_transfer_milliseconds": done.lastDurationMilliseconds.map { .count($0) },

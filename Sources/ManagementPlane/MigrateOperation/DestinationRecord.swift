@@ -67,6 +67,10 @@ package struct VolumeProgress: Codable, Equatable, Sendable {
     package var bytesTransferred: UInt64 = 0
     /// Time that all of them took.
     package var durationMilliseconds: UInt64 = 0
+    /// Bytes received by the first of them, the baseline; nil until it finished.
+    package var baselineBytes: UInt64?
+    /// Time that the baseline took; nil until it finished.
+    package var baselineMilliseconds: UInt64?
 
     /// No progress.
     package init() {}
@@ -201,6 +205,10 @@ package struct DestinationRecord: Codable, Equatable, Sendable {
     /// Notes a finished transfer of one volume.
     package mutating func noteTransfer(of msid: VolumeMSID, bytes: UInt64, milliseconds: UInt64) {
         var volume = progress[msid.description] ?? VolumeProgress()
+        if volume.transfersCompleted == 0 {
+            volume.baselineBytes = bytes
+            volume.baselineMilliseconds = milliseconds
+        }
         volume.transfersCompleted += 1
         volume.bytesTransferred += bytes
         volume.durationMilliseconds += milliseconds
