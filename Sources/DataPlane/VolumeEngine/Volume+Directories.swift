@@ -47,14 +47,21 @@ extension Volume {
 
     /// A page out of the directory's index, if there is one.
     private static func indexedPage(
-        _ core: VolumeCore, _ reference: FileReference, _ cookie: UInt64, _ entriesMax: Int, _ withAttributes: Bool,
+        _ core: VolumeCore,
+        _ reference: FileReference,
+        _ cookie: UInt64,
+        _ entriesMax: Int,
+        _ withAttributes: Bool,
         _ credentials: Credentials
     ) throws(CoreFailure) -> (DirectoryListing, PageNames) {
         let record = try core.resolveDirectory(reference)
         try Permissions.check(Permissions.read, on: record.content!, by: credentials)
         let parent = cookie < 2 ? try core.inode(record.content!.parent).attributes : record.attributes
         var listing = DirectoryListing(
-            entries: dots(after: cookie, record.attributes, parent), isEnd: false, directory: record.attributes)
+            entries: dots(after: cookie, record.attributes, parent),
+            isEnd: false,
+            directory: record.attributes
+        )
         let count = record.content!.entryCount
         guard count >= DirectoryIndexes.directoryEntriesMin, count <= DirectoryIndexes.directoryEntriesMax else {
             return (listing, .large)
