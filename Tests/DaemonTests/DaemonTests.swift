@@ -2,7 +2,7 @@ import ClusterConfiguration
 import StorageControl
 import Testing
 
-@testable import godwitd
+import godwitd
 
 @Suite("Configuration file")
 struct ConfigurationFileTests {

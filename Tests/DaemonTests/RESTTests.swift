@@ -3,7 +3,7 @@ import Hummingbird
 import JSON
 import Testing
 
-@testable import RESTAPI
+import RESTAPI
 
 @Suite("REST conventions")
 struct RESTTests {

@@ -15,6 +15,14 @@ package struct RESTCall: Sendable {
     /// The parts of the path that the route left open.
     package let parameters: Parameters
 
+    /// Makes a call.
+    package init(path: String, query: [(name: String, value: String)], body: JSONValue, parameters: Parameters) {
+        self.path = path
+        self.query = query
+        self.body = body
+        self.parameters = parameters
+    }
+
     /// The last value of a query field.
     package func query(_ name: String) -> String? { query.last { $0.name == name }?.value }
 

@@ -56,7 +56,7 @@ package enum RESTCollection {
     }
 
     /// The `fields` of a query, with `b.{c,d}` unfolded; nil when there are none.
-    static func requestedFields(_ call: RESTCall) -> [String]? {
+    package static func requestedFields(_ call: RESTCall) -> [String]? {
         guard let text = call.query("fields"), !text.isEmpty else { return nil }
         var fields: [String] = []
         var depth = 0
@@ -90,7 +90,7 @@ package enum RESTCollection {
     }
 
     /// Whether one of the values matches a pattern: `a|b`, `!a`, `a*`, `<1`, `>=1`, `1..2`.
-    static func matches(_ values: [String], _ pattern: String) -> Bool {
+    package static func matches(_ values: [String], _ pattern: String) -> Bool {
         if pattern.hasPrefix("!") { return !matches(values, String(pattern.dropFirst())) }
         return pattern.split(separator: "|", omittingEmptySubsequences: false).contains { alternative in
             values.contains { matches($0, alternative) }

@@ -1,43 +1,43 @@
-import ClusterConfiguration
-import StorageControl
+package import ClusterConfiguration
+package import StorageControl
 import Yams
 
 /// What is wrong in the configuration file, where, and how to mend it.
-struct ConfigurationFileError: Error, Equatable, CustomStringConvertible {
+package struct ConfigurationFileError: Error, Equatable, CustomStringConvertible {
     /// What is wrong.
     var message: String
     /// How to mend it.
     var remedy: String
 
     /// Both, in one line.
-    var description: String { "\(message) (\(remedy))" }
+    package var description: String { "\(message) (\(remedy))" }
 }
 
 /// The configuration of a node, read from a YAML file. `config/godwitd.sample.yaml` explains every key.
-struct DaemonConfiguration: Equatable, Sendable {
+package struct DaemonConfiguration: Equatable, Sendable {
     /// The name of the cluster.
-    var clusterName: String
+    package var clusterName: String
     /// The name of this node.
-    var nodeName: String
+    package var nodeName: String
     /// Where the replicated database and the lock file live.
-    var dataDirectory: String
+    package var dataDirectory: String
     /// Where REST listens.
-    var management: NetworkEndpoint
+    package var management: NetworkEndpoint
     /// Where replication for other clusters listens.
-    var replication: NetworkEndpoint
+    package var replication: NetworkEndpoint
     /// The port of a LIF that is made without one.
-    var nfsPort: Int
+    package var nfsPort: Int
     /// The directories that hold volumes.
-    var aggregates: [AggregateSetting]
+    package var aggregates: [AggregateSetting]
     /// The least severe messages of the log: trace, debug, info, notice, warning, error.
-    var logLevel: String
+    package var logLevel: String
     /// Whether hooks for tests (crash points) may be used.
-    var isTesting: Bool
+    package var isTesting: Bool
 
     /// Reads the text of a file.
     ///
     /// - Throws: `ConfigurationFileError`, naming key and line.
-    init(yaml: String) throws {
+    package init(yaml: String) throws {
         let root: Node?
         do {
             root = try Yams.compose(yaml: yaml)
@@ -241,7 +241,7 @@ private struct Section {
 }
 
 /// Bytes of a size such as `10G`, `500M` or `4096`; the units are powers of 1024. Nil when it is none.
-func parseSize(_ text: String) -> UInt64? {
+package func parseSize(_ text: String) -> UInt64? {
     let units: [Character: UInt64] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50]
     guard let last = text.last else { return nil }
     let unit = units[Character(last.uppercased())]
@@ -252,7 +252,7 @@ func parseSize(_ text: String) -> UInt64? {
 }
 
 /// How many insertions, deletions and replacements lead from one word to the other (Levenshtein).
-func editDistance(_ left: String, _ right: String) -> Int {
+package func editDistance(_ left: String, _ right: String) -> Int {
     let target = Array(right.utf8)
     var row = Array(0...target.count)
     for (index, byte) in left.utf8.enumerated() {
