@@ -137,8 +137,9 @@ def migrate(run, beta, client):
     record = operation_of(beta)
     if record["state"] != "migrate_complete":
         raise DemoError(f"the migrate operation ended in state {record['state']}")
-    if record["godwit"]["volumes_verified"] != len(VOLUMES):
-        raise DemoError(f"the integrity check compared {record['godwit']['volumes_verified']} of {len(VOLUMES)} volumes")
+    compared = record["godwit"]["volumes_verified"]
+    if compared != len(VOLUMES):
+        raise DemoError(f"the integrity check compared {compared} of {len(VOLUMES)} volumes")
     run.say(f"migrate is complete: {len(VOLUMES)} volumes compared on both sides, the source is cleaned up")
     rate = baseline_megabytes_per_second(record)
     run.say(f"baseline: {rate:.0f} MB/s over all volumes; hold of the clients as the clusters saw it: "
