@@ -88,7 +88,10 @@ let package = Package(
             ["Bytes", "Environment", "Identity", "XDR", "ONCRPC", "NFSTypes", "VolumeEngine", "FileService", nioCore]),
         room(
             "DataPlane", "NetworkModule",
-            ["Bytes", "Environment", "Identity", "CLinux", "ONCRPC", "FileService", "NFSServer", nioCore, nioPosix, logging]),
+            [
+                "Bytes", "Environment", "Identity", "CLinux", "ONCRPC", "VolumeEngine", "FileService", "NFSServer", nioCore,
+                nioPosix, logging,
+            ]),
         room(
             "DataPlane", "PeerTransport",
             ["Bytes", "Environment", "Identity", "FileIO", "VolumeEngine", "Replication", nioCore, nioPosix, crypto, logging]),

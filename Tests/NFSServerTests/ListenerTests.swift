@@ -30,7 +30,7 @@ private final class RawClient {
 
     deinit { close(descriptor) }
 
-    func send(_ bytes: [UInt8]) { _ = Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL.rawValue)) }
+    func send(_ bytes: [UInt8]) { _ = Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
 
     func send(record: ByteBuffer) {
         var framed = ByteBuffer(integer: UInt32(record.readableBytes) | 0x8000_0000)
@@ -58,12 +58,20 @@ private final class RawClient {
         let server = try TestServer()
         let threads = NetworkThreads()
         let listener = try await NFSListener.bind(
-            address: "127.0.0.1", port: 0, service: server.service, threads: threads, isShared: false)
+            address: "127.0.0.1",
+            port: 0,
+            service: server.service,
+            threads: threads,
+            isShared: false
+        )
         let good = try RawClient(port: listener.port)
         var generator = SeededGenerator(state: 11)
         for round in 0..<200 {
             let bad = try RawClient(port: listener.port)
-            bad.send((0..<Int.random(in: 4...200, using: &generator)).map { _ in UInt8.random(in: 0...255, using: &generator) })
+            bad.send(
+                (0..<Int.random(in: 4...200, using: &generator)).map { _ in UInt8.random(in: 0...255, using: &generator)
+                }
+            )
             if round % 20 == 0 {
                 good.send(record: null)
                 #expect(good.receive().count == 28)
@@ -79,7 +87,12 @@ private final class RawClient {
         let server = try TestServer()
         let threads = NetworkThreads()
         let listener = try await NFSListener.bind(
-            address: "127.0.0.1", port: 0, service: server.service, threads: threads, isShared: false)
+            address: "127.0.0.1",
+            port: 0,
+            service: server.service,
+            threads: threads,
+            isShared: false
+        )
         let client = try RawClient(port: listener.port)
         let bytes = Array(null.readableBytesView)
         client.send([0, 0, 0, 8] + bytes[0..<8] + [0, 0, 0, 0])
@@ -94,7 +107,12 @@ private final class RawClient {
         let server = try TestServer()
         let threads = NetworkThreads()
         let listener = try await NFSListener.bind(
-            address: "127.0.0.1", port: 0, service: server.service, threads: threads, isShared: false)
+            address: "127.0.0.1",
+            port: 0,
+            service: server.service,
+            threads: threads,
+            isShared: false
+        )
         let client = try RawClient(port: listener.port)
         client.send(record: null)
         #expect(client.receive().count == 28)

@@ -23,18 +23,27 @@ final class TestServer {
         service = SVMFileService(svm: .random(.system), handleKey: SipHashKey(first: 1, second: 2))
         service.configure(
             handleKey: SipHashKey(first: 1, second: 2),
-            volumes: [ExportedVolume(volume: volume.volume, path: path, policy: policy)])
+            volumes: [ExportedVolume(volume: volume.volume, path: path, policy: policy)]
+        )
         client = ClientContext(service: service, client: ClientAddress("127.0.0.9")!)
     }
 
     static let open = ExportPolicy(rules: [
         ExportRule(
-            clients: [ClientMatch("127.0.0.0/8")!], allowsRead: true, allowsWrite: true, allowsSuperuser: true)
+            clients: [ClientMatch("127.0.0.0/8")!],
+            allowsRead: true,
+            allowsWrite: true,
+            allowsSuperuser: true
+        )
     ])
 
     /// The bytes of a call by user and group 0.
     static func call(
-        _ program: UInt32, _ procedure: UInt32, xid: UInt32, user: UInt32 = 0, version: UInt32 = 3,
+        _ program: UInt32,
+        _ procedure: UInt32,
+        xid: UInt32,
+        user: UInt32 = 0,
+        version: UInt32 = 3,
         _ arguments: (inout ByteBuffer) -> Void
     ) -> ByteBuffer {
         var buffer = ByteBuffer()
@@ -63,7 +72,10 @@ final class TestServer {
 
     /// Executes a procedure of NFS; returns its status and the rest of the answer.
     func nfs(
-        _ procedure: NFS3.Procedure, user: UInt32 = 0, xid: UInt32? = nil, _ arguments: (inout ByteBuffer) -> Void
+        _ procedure: NFS3.Procedure,
+        user: UInt32 = 0,
+        xid: UInt32? = nil,
+        _ arguments: (inout ByteBuffer) -> Void
     ) -> (status: UInt32, rest: ByteBuffer) {
         nextXID += 1
         let record = Self.call(NFS3.program, procedure.rawValue, xid: xid ?? nextXID, user: user, arguments)

@@ -40,6 +40,9 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     private var waitingBytes = 0
     private var isReading = true
     private var isClosed = false
+    private var hasUnflushed = false
+    /// Answers from workers that are not copied into the burst.
+    private static let largeReplyBytes = 32 << 10
     /// Answers from other threads.
     private let inbox = Mutex(Inbox())
 
@@ -112,7 +115,27 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
             context.close(promise: nil)
             return
         }
-        if stream.readableBytes == 0 { stream = ByteBuffer() } else { stream.discardReadBytes() }
+        keepRest()
+    }
+
+    /// Moves the beginning of a record that has not arrived whole into a buffer that it will fit into: requests that
+    /// workers still hold share the old one, and growing step by step would copy it again and again.
+    private func keepRest() {
+        guard stream.readableBytes > 0 else {
+            stream = ByteBuffer()
+            return
+        }
+        guard stream.readerIndex > 0 || stream.capacity - stream.readerIndex < missingRecordBytes else { return }
+        var rest = ByteBuffer()
+        rest.reserveCapacity(max(missingRecordBytes, stream.readableBytes))
+        rest.writeImmutableBuffer(stream)
+        stream = rest
+    }
+
+    /// Bytes of the record that has begun to arrive, with its mark.
+    private var missingRecordBytes: Int {
+        let mark = stream.getInteger(at: stream.readerIndex, as: UInt32.self) ?? 0
+        return Int(mark & 0x7fff_ffff) + 4
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
@@ -231,7 +254,14 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         }
         for var answer in answers {
             waitingBytes -= answer.requestBytes
-            output.writeBuffer(&answer.reply)
+            if answer.reply.readableBytes >= Self.largeReplyBytes {
+                // A large answer goes out as it is, behind what is before it.
+                writeOutput()
+                if let context, !isClosed { context.write(Self.wrapOutboundOut(answer.reply), promise: nil) }
+                hasUnflushed = true
+            } else {
+                output.writeBuffer(&answer.reply)
+            }
             gate.leave()
         }
         flush()
@@ -241,11 +271,20 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     // MARK: Output and backpressure
 
     private func flush() {
+        writeOutput()
+        guard hasUnflushed, let context, !isClosed else { return }
+        hasUnflushed = false
+        context.flush()
+    }
+
+    /// Hands the burst to the channel, without flushing it.
+    private func writeOutput() {
         guard output.readableBytes > 0 else { return }
         guard let context, !isClosed else { return output.clear() }
         let burst = output
-        output = context.channel.allocator.buffer(capacity: 64 << 10)
-        context.writeAndFlush(Self.wrapOutboundOut(burst), promise: nil)
+        output = context.channel.allocator.buffer(capacity: 16 << 10)
+        context.write(Self.wrapOutboundOut(burst), promise: nil)
+        hasUnflushed = true
     }
 
     private func adjustReading() {

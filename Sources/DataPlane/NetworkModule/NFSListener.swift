@@ -13,6 +13,7 @@ package final class NetworkThreads: Sendable {
 
     /// Starts the threads.
     package init(eventLoops: Int = 2, workers: Int = 4) {
+        godwit_keep_freed_memory()
         group = MultiThreadedEventLoopGroup(numberOfThreads: eventLoops)
         self.workers = NIOThreadPool(numberOfThreads: workers)
         self.workers.start()

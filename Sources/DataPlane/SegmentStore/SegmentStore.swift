@@ -61,6 +61,8 @@ package final class SegmentStore: Sendable {
         var current: UInt32
         var nextBlock: UInt32 = 0
         var files: [UInt32: File] = [:]
+        /// Files of dead segments, to be written over: their blocks and pages are there already.
+        var spares: [File] = []
         /// Blocks that were allocated and that no metadata knows yet, by segment.
         var unsettled: [UInt32: Int] = [:]
     }
@@ -72,6 +74,9 @@ package final class SegmentStore: Sendable {
     package init(directory: String, next: UInt32) throws(FileIOError) {
         self.directory = directory
         try FileSystem.makeDirectories(directory)
+        for name in try FileSystem.list(directory) where name.hasPrefix("spare-") {
+            try FileSystem.remove(directory + "/" + name)
+        }
         state = Mutex(State(current: next, nextBlock: 0))
         _ = try file(next, isCreated: true)
     }
@@ -121,12 +126,27 @@ package final class SegmentStore: Sendable {
     private func beginSegment() throws(FileIOError) {
         let full = state.withLock { $0.nextBlock >= Self.segmentBlocks ? $0.current : nil }
         guard let full else { return }
-        _ = try file(full + 1, isCreated: true)
+        try makeSegment(full + 1)
         state.withLock { state in
             // Another thread may have begun it meanwhile.
             guard state.current == full else { return }
             state.current = full + 1
             state.nextBlock = 0
+        }
+    }
+
+    private func makeSegment(_ number: UInt32) throws(FileIOError) {
+        let spare = state.withLock { state -> File? in
+            if state.files[number] != nil { return nil }
+            let spare = state.spares.popLast()
+            if let spare { state.files[number] = spare }
+            return spare
+        }
+        if let spare {
+            try FileSystem.rename(sparePath(spare), to: path(number))
+            try FileSystem.synchronizeDirectory(directory)
+        } else {
+            _ = try file(number, isCreated: true)
         }
     }
 
@@ -168,6 +188,38 @@ package final class SegmentStore: Sendable {
             at: Int(extent.start.block) * Self.blockSizeBytes,
             count: extent.count * Self.blockSizeBytes
         )
+    }
+
+    /// Dead segments that are kept to be written over.
+    private static let sparesMax = 4
+
+    /// Puts a full segment without living blocks aside, to be written over under a new number; false when there are
+    /// enough of those. A number never comes back, so that a stale location can never meet new data.
+    package func retire(_ segment: UInt32) throws(FileIOError) -> Bool {
+        let spare = state.withLock { state -> String? in
+            guard state.spares.count < Self.sparesMax, let file = state.files.removeValue(forKey: segment) else {
+                return nil
+            }
+            state.spares.append(file)
+            return sparePath(file)
+        }
+        guard let spare else { return false }
+        try FileSystem.rename(path(segment), to: spare)
+        return true
+    }
+
+    /// The name of a spare file: made of its first number, which no other one has.
+    private func sparePath(_ file: File) -> String {
+        directory + "/spare-" + file.path[file.path.index(file.path.endIndex, offsetBy: -8)...]
+    }
+
+    /// Gives the space of spare segments back.
+    package func dropSpares() throws(FileIOError) {
+        let spares = state.withLock { state in
+            defer { state.spares = [] }
+            return state.spares
+        }
+        for spare in spares { try FileSystem.remove(sparePath(spare)) }
     }
 
     /// Deletes a segment that holds no living block.

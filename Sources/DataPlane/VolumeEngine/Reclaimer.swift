@@ -66,7 +66,7 @@ extension Volume {
             }
             try write(batch)
         }
-        try removeDeadSegments()
+        try removeDeadSegments(isUrgent: isUrgent)
     }
 
     /// Extents that touch one another become one, so that a hole costs one system call.
@@ -84,19 +84,21 @@ extension Volume {
         return joined
     }
 
-    private func removeDeadSegments() throws(StorageError) {
+    private func removeDeadSegments(isUrgent: Bool) throws(StorageError) {
         let dead = locked { () -> [UInt32] in
             guard core.pending.isEmpty, core.committing.isEmpty else { return [] }
             let dead = core.liveBlocks.keys.sorted().filter { core.liveBlocks[$0] == 0 && segments.isSealed($0) }
             for segment in dead { core.liveBlocks[segment] = nil }
             return dead
         }
+        do throws(FileIOError) { if isUrgent { try segments.dropSpares() } } catch { throw .io(error) }
         guard !dead.isEmpty else { return }
         let batch = RocksBatch()
         do throws(FileIOError) {
             for segment in dead {
-                try segments.remove(segment)
                 batch.delete(DatabaseKey.local(msid, DatabaseKey.segmentKind, segment))
+                if !isUrgent, try segments.retire(segment) { continue }
+                try segments.remove(segment)
             }
         } catch { throw .io(error) }
         try write(batch)

@@ -17,29 +17,103 @@ extension Volume {
         if reference.epoch != .active {
             return try listInSnapshot(reference, cookie, entriesMax, withAttributes, credentials, execution)
         }
-        let (directory, parent) = try transact(execution) { (core) throws(CoreFailure) in
-            let record = try core.resolveDirectory(reference)
-            try Permissions.check(Permissions.read, on: record.content!, by: credentials)
-            return (record.attributes, try core.inode(record.content!.parent).attributes)
+        var mayRead = true
+        while true {
+            let (page, names) = try transact(execution) { (core) throws(CoreFailure) in
+                try Self.indexedPage(core, reference, cookie, entriesMax, withAttributes, credentials)
+            }
+            if names == .complete { return page }
+            if names == .unread && mayRead {
+                // When names change faster than they are read, the page comes from the database.
+                mayRead = try readIndex(reference.inode.rawValue, execution)
+                continue
+            }
+            var listing = page
+            try appendEntries(to: &listing, reference.inode.rawValue, max(cookie, 2), entriesMax, execution)
+            if withAttributes { try appendAttributes(to: &listing, execution) }
+            return listing
         }
+    }
+
+    /// Where the names of a page come from.
+    private enum PageNames {
+        /// They are in the listing, with their attributes.
+        case complete
+        /// The directory is to be read page by page.
+        case large
+        /// The directory is to be read into an index first.
+        case unread
+    }
+
+    /// A page out of the directory's index, if there is one.
+    private static func indexedPage(
+        _ core: VolumeCore,
+        _ reference: FileReference,
+        _ cookie: UInt64,
+        _ entriesMax: Int,
+        _ withAttributes: Bool,
+        _ credentials: Credentials
+    ) throws(CoreFailure) -> (DirectoryListing, PageNames) {
+        let record = try core.resolveDirectory(reference)
+        try Permissions.check(Permissions.read, on: record.content!, by: credentials)
+        let parent = cookie < 2 ? try core.inode(record.content!.parent).attributes : record.attributes
         var listing = DirectoryListing(
-            entries: Self.dots(after: cookie, directory, parent),
+            entries: dots(after: cookie, record.attributes, parent),
             isEnd: false,
-            directory: directory
+            directory: record.attributes
         )
-        try appendEntries(to: &listing, reference.inode.rawValue, max(cookie, 2), entriesMax, execution)
-        if withAttributes {
-            for index in listing.entries.indices where listing.entries[index].attributes == nil {
-                let entry = listing.entries[index].reference
-                do throws(FileError) {
-                    listing.entries[index].attributes = try attributes(of: entry, execution)
-                } catch {
-                    // Removed since the page was read: the client gets the name without attributes.
-                    guard error == .stale else { throw error }
-                }
+        let count = record.content!.entryCount
+        guard count >= DirectoryIndexes.directoryEntriesMin, count <= DirectoryIndexes.directoryEntriesMax else {
+            return (listing, .large)
+        }
+        guard let index = core.directoryIndexes[reference.inode.rawValue] else { return (listing, .unread) }
+        var place = firstIndex(in: index, after: cookie)
+        listing.entries.reserveCapacity(entriesMax)
+        while place < index.count, listing.entries.count < entriesMax {
+            var entry = index[place]
+            if withAttributes { entry.attributes = try core.inode(entry.reference.inode.rawValue).attributes }
+            listing.entries.append(entry)
+            place += 1
+        }
+        listing.isEnd = place == index.count
+        return (listing, .complete)
+    }
+
+    private static func firstIndex(in index: [DirectoryListingEntry], after cookie: UInt64) -> Int {
+        var (low, high) = (0, index.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if index[middle].cookie > cookie { high = middle } else { low = middle + 1 }
+        }
+        return low
+    }
+
+    /// Reads all names of a directory into an index; false when they have changed meanwhile.
+    private func readIndex(_ directory: UInt64, _ execution: Execution) throws(FileError) -> Bool {
+        let change = locked { core.directoryIndexes.changeCount }
+        var listing = DirectoryListing(
+            entries: [],
+            isEnd: false,
+            directory: try attributes(of: rootReference, execution)
+        )
+        try appendEntries(to: &listing, directory, 2, Int(DirectoryIndexes.directoryEntriesMax) * 2, execution)
+        let entries = listing.entries
+        return locked {
+            core.directoryIndexes.insert(directory, entries, readAt: change)
+            return core.directoryIndexes[directory] != nil
+        }
+    }
+
+    private func appendAttributes(to listing: inout DirectoryListing, _ execution: Execution) throws(FileError) {
+        for index in listing.entries.indices where listing.entries[index].attributes == nil {
+            let entry = listing.entries[index].reference
+            do throws(FileError) {
+                listing.entries[index].attributes = try attributes(of: entry, execution)
+            } catch {
+                // Removed since the page was read: the client gets the name without attributes.
+                guard error == .stale else { throw error }
             }
         }
-        return listing
     }
 
     static func dots(

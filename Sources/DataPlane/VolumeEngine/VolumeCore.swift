@@ -29,6 +29,8 @@ final class VolumeCore {
     var pending: PendingCommit
     /// Names that are not durable yet, by directory and cookie: a directory reading lays them over the database.
     var unsettledEntries: [UInt64: [UInt64: Record<EntryContent>]] = [:]
+    /// Directories that were read whole lately.
+    var directoryIndexes = DirectoryIndexes()
     /// Records written by commits that are under way.
     var committing: [AnyRecord] = []
     /// Living blocks of each segment.
@@ -139,6 +141,7 @@ final class VolumeCore {
         chunks.removeAll()
         orphans.removeAll()
         unsettledEntries = [:]
+        directoryIndexes = DirectoryIndexes()
     }
 
     // MARK: Changing records
@@ -158,6 +161,7 @@ final class VolumeCore {
             pending.dirty.append(record)
         }
         if record.key.kind == .entry {
+            directoryIndexes.forget(record.key.first)
             unsettledEntries[record.key.first, default: [:]][record.key.second] =
                 unsafeDowncast(record, to: Record<EntryContent>.self)
         }
@@ -205,7 +209,10 @@ final class VolumeCore {
 
     /// Puts one block into a chunk's map and notes the one that it replaces; counting the new one is the caller's.
     func replace(
-        at index: Int, of chunk: Record<ChunkContent>, with location: BlockLocation, _ checksum: UInt32,
+        at index: Int,
+        of chunk: Record<ChunkContent>,
+        with location: BlockLocation,
+        _ checksum: UInt32,
         _ replaced: inout ReplacedBlocks
     ) {
         if chunk.content == nil { chunk.content = ChunkContent() }

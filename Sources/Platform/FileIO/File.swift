@@ -151,6 +151,13 @@ package enum FileSystem {
         if unlink(path) != 0 && errno != ENOENT { throw FileIOError(operation: "unlink", path: path, number: errno) }
     }
 
+    /// Renames a file within its directory; what had the new name goes.
+    package static func rename(_ path: String, to newPath: String) throws(FileIOError) {
+        guard Glibc.rename(path, newPath) == 0 else {
+            throw FileIOError(operation: "rename", path: path, number: errno)
+        }
+    }
+
     /// Deletes an empty directory; absent is no error.
     package static func removeDirectory(_ path: String) throws(FileIOError) {
         if rmdir(path) != 0 && errno != ENOENT { throw FileIOError(operation: "rmdir", path: path, number: errno) }
@@ -187,9 +194,7 @@ package enum FileSystem {
             try outcome.get()
             try file.synchronizeData()
         }
-        guard rename(temporary, path) == 0 else {
-            throw FileIOError(operation: "rename", path: path, number: errno)
-        }
+        try rename(temporary, to: path)
         let slash = path.lastIndex(of: "/")
         try synchronizeDirectory(slash.map { String(path[..<$0]) } ?? ".")
     }

@@ -78,12 +78,13 @@ struct Daemon {
         _ logger: Logger
     ) async throws {
         let jobs = JobManager(environment: environment)
-        let groups: [any RouteGroup] = [
-            ClusterRoutes(controller: controller, jobs: jobs), SVMRoutes(controller: controller),
-            VolumeRoutes(controller: controller), SnapshotRoutes(controller: controller),
-            InterfaceRoutes(controller: controller, portDefault: settings.nfsPort),
-            ExportPolicyRoutes(controller: controller), PrivateRoutes(controller: controller, jobs: jobs),
-        ] + migrate.routes(controller, jobs)
+        let groups: [any RouteGroup] =
+            [
+                ClusterRoutes(controller: controller, jobs: jobs), SVMRoutes(controller: controller),
+                VolumeRoutes(controller: controller), SnapshotRoutes(controller: controller),
+                InterfaceRoutes(controller: controller, portDefault: settings.nfsPort),
+                ExportPolicyRoutes(controller: controller), PrivateRoutes(controller: controller, jobs: jobs),
+            ] + migrate.routes(controller, jobs)
         let application = try RESTServer.makeApplication(
             groups: groups,
             endpoint: settings.management,

@@ -46,7 +46,9 @@ final class NFSClientService: ClientService {
             }
         }
         for path in service.configure(handleKey: Self.key(configuration.svm), volumes: volumes) {
-            logger.warning("the junction \(path) cannot be reached: its parent directory does not exist in the volume above")
+            logger.warning(
+                "the junction \(path) cannot be reached: its parent directory does not exist in the volume above"
+            )
         }
     }
 

@@ -29,4 +29,7 @@ int godwit_lock_exclusively(int descriptor);
 /// prctl(PR_SET_NAME) of the calling thread.
 void godwit_set_thread_name(const char *name);
 
+/// Keeps freed memory for the next large buffer instead of giving it back to the system at once.
+void godwit_keep_freed_memory(void);
+
 #endif

@@ -1,0 +1,78 @@
+# The verbs of the house. There is one build configuration: release.
+
+# Trees of Swift sources that are linted and formatted.
+SWIFT_TREES := Sources Tests Benchmarks/Sources Benchmarks/Tests IntegrationTests/Sources IntegrationTests/Tests
+# Where crash tests put their data; each run has a new directory below it.
+SCRATCH ?= /var/tmp
+CRASH_ROUNDS ?= 200
+# The short runs of `make test`: some rounds, and the moments around the point of no return on both sides.
+QUICK_CRASH_ROUNDS ?= 10
+QUICK_KILL_POINTS ?= destination/baseline:after destination/ponr-source:after destination/ponr-destination:after \
+    source/source-hold:after source/source-ponr:after
+BINARIES := .build/release
+CLIENTS := Clients/.build/release
+CRASH_TEST := IntegrationTests/.build/release/crash-test
+
+.PHONY: demo test bench build clients integration run-crash run-kill-matrix fmt lint crash kill-matrix bootstrap clean help
+
+help:
+	@echo "make demo         build, then move an SVM between two clusters under a live client"
+	@echo "make test         lint, build, unit tests, and short rounds of the crash tests"
+	@echo "make bench        measure beside nfs-ganesha and rsync (needs root)"
+	@echo "make crash        kill the daemon $(CRASH_ROUNDS) times under load"
+	@echo "make kill-matrix  kill each side at every step of a migrate"
+	@echo "make build | fmt | lint | clean"
+
+bootstrap:
+	@scripts/bootstrap
+
+build: bootstrap
+	swift build -c release --product godwitd
+	swift build -c release --product godwit
+
+clients: bootstrap
+	swift build -c release --package-path Clients
+
+integration: bootstrap
+	swift build -c release --package-path IntegrationTests --product crash-test
+
+demo: build clients
+	scripts/demo
+
+# The tests build every product too, with one set of flags; the crash tests use those binaries and build nothing again.
+test: bootstrap lint
+	swift test -c release
+	swift build -c release --package-path Clients
+	swift build -c release --package-path IntegrationTests --product crash-test
+	$(MAKE) run-crash CRASH_ROUNDS=$(QUICK_CRASH_ROUNDS)
+	for point in $(QUICK_KILL_POINTS); do \
+	    $(MAKE) run-kill-matrix KILL_MATRIX_FLAGS="--side $${point%%/*} --point $${point#*/}" || exit 1; \
+	done
+
+bench:
+	@scripts/bootstrap --bench
+	scripts/bench-run
+
+crash: build clients integration run-crash
+
+kill-matrix: build clients run-kill-matrix
+
+run-crash:
+	work="$$(mktemp -d "$(SCRATCH)/godwit-crash.XXXXXX")" && \
+	$(CRASH_TEST) --binaries $(BINARIES) --clients $(CLIENTS) --work "$$work/run" --rounds $(CRASH_ROUNDS) && \
+	rm -rf "$$work"
+
+run-kill-matrix:
+	work="$$(mktemp -d "$(SCRATCH)/godwit-kill.XXXXXX")" && \
+	IntegrationTests/migrate-kill-matrix --binaries $(BINARIES) --clients $(CLIENTS) --work "$$work/run" \
+	    $(KILL_MATRIX_FLAGS) && \
+	rm -rf "$$work"
+
+fmt:
+	swift format -i -r $(SWIFT_TREES)
+
+lint:
+	swift format lint --strict -r $(SWIFT_TREES)
+
+clean:
+	rm -rf .build Clients/.build Benchmarks/.build IntegrationTests/.build run
