@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -47,6 +48,8 @@ class Run:
     def __init__(self, repository):
         self.started = time.monotonic()
         self.processes = []
+        self.lock = threading.Lock()
+        self.is_ending = False
         binaries = os.environ.get("GODWIT_BIN_DIR") or os.path.join(repository, ".build", "release")
         clients = os.environ.get("GODWIT_CLIENTS_DIR") or os.path.join(repository, "Clients", ".build", "release")
         self.programs = {
@@ -83,17 +86,27 @@ class Run:
     def start(self, name, program, arguments, environment=None):
         """Starts a program in the background; its output goes to NAME.log. It is ended at the end of the run."""
         with open(self.path(f"{name}.log"), "ab") as log:
+            return self.spawn(name, program, arguments, environment, stdout=log, stderr=log)
+
+    def spawn(self, name, program, arguments, environment=None, **options):
+        """Starts a program and notes it, so that it is ended at the end of the run at the latest."""
+        with self.lock:
+            if self.is_ending:
+                raise DemoError(f"{name} is not started any more: the demo ends")
             process = subprocess.Popen(
-                [self.programs[program]] + arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [self.programs[program]] + arguments, stdin=subprocess.DEVNULL,
                 env={**os.environ, **(environment or {})},
                 # Away from the terminal's signals: an interrupted demo ends its processes itself, in order.
-                start_new_session=True)
-        self.processes.append((name, process))
+                start_new_session=True, **options)
+            self.processes.append((name, process))
         return process
 
     def end_processes(self):
         """Ends what still runs, the last one first: with SIGTERM, then, after a while, with SIGKILL."""
-        for name, process in reversed(self.processes):
+        with self.lock:
+            self.is_ending = True
+            processes, self.processes = self.processes, []
+        for name, process in reversed(processes):
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 try:
@@ -102,17 +115,19 @@ class Run:
                     print(f"demo: {name} (process {process.pid}) did not end and is killed", file=sys.stderr)
                     process.kill()
                     process.wait()
-        self.processes.clear()
 
     def call(self, program, arguments, environment=None, seconds=STEP_SECONDS_MAX):
         """Runs a program to its end and returns status, output and error output."""
+        process = self.spawn(
+            program, program, arguments, environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            errors="replace")
         try:
-            done = subprocess.run(
-                [self.programs[program]] + arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                errors="replace", env={**os.environ, **(environment or {})}, timeout=seconds)
+            output, error = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             raise DemoError(f"'{program} {' '.join(arguments)}' did not end within {seconds} s") from None
-        return done.returncode, done.stdout, done.stderr
+        with self.lock:
+            self.processes = [entry for entry in self.processes if entry[1] is not process]
+        return process.returncode, output, error
 
     def remove_data(self):
         """Deletes the data of the clusters, not the logs."""

@@ -1,6 +1,5 @@
 """The story of the demo, step by step."""
 
-import os
 import re
 import secrets
 import subprocess
@@ -120,11 +119,10 @@ def start_client(run, port):
 def migrate(run, beta, client):
     """Moves the SVM and prints what happens. Returns the rate of the baseline in MB/s."""
     run.say(f"beta: godwit svm migrate start --svm {SVM} --source-cluster alpha --watch")
-    watch = subprocess.Popen(
-        [run.programs["godwit"], "svm", "migrate", "start", "--svm", SVM, "--source-cluster", "alpha", "--watch"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        env={**os.environ, **beta.environment})
-    run.processes.append(("godwit svm migrate start", watch))
+    watch = run.spawn(
+        "godwit svm migrate start", "godwit",
+        ["svm", "migrate", "start", "--svm", SVM, "--source-cluster", "alpha", "--watch"], beta.environment,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     timer = threading.Timer(STEP_SECONDS_MAX, watch.kill)
     timer.start()
     for line in watch.stdout:
@@ -139,8 +137,9 @@ def migrate(run, beta, client):
     record = operation_of(beta)
     if record["state"] != "migrate_complete":
         raise DemoError(f"the migrate operation ended in state {record['state']}")
-    if record["godwit"]["volumes_verified"] != len(VOLUMES):
-        raise DemoError(f"the integrity check compared {record['godwit']['volumes_verified']} of {len(VOLUMES)} volumes")
+    compared = record["godwit"]["volumes_verified"]
+    if compared != len(VOLUMES):
+        raise DemoError(f"the integrity check compared {compared} of {len(VOLUMES)} volumes")
     run.say(f"migrate is complete: {len(VOLUMES)} volumes compared on both sides, the source is cleaned up")
     rate = baseline_megabytes_per_second(record)
     run.say(f"baseline: {rate:.0f} MB/s over all volumes; hold of the clients as the clusters saw it: "

@@ -13,6 +13,9 @@ FILES_MIN = 20_000
 # A directory with more than this is taken in parts, so that the volumes can be filled evenly.
 PART_FILES_MAX = 3_000
 PART_BYTES_MAX = 64_000_000
+# Parts of a directory are looked for down to this depth; what is larger than this then is left out.
+DEPTH_MAX = 4
+WHOLE_BYTES_MAX = 200_000_000
 # Where directories are taken from; the later ones only when the first two do not have enough.
 PLACES = ["/usr/share", "/usr/include", "/usr/lib", "/opt"]
 PLACES_FIRST = 2
@@ -54,11 +57,9 @@ def measure(directory):
 def parts_of(directory, depth=0):
     """A directory as one part, or as the parts that its subdirectories are when it is large."""
     measured = measure(directory)
-    if measured is None or measured[0] == 0:
-        return []
-    files, size = measured
-    is_large = files > PART_FILES_MAX or size > PART_BYTES_MAX
-    if depth == 0 or (is_large and depth < 4):
+    # One with something unreadable in it may have parts that can be read.
+    is_large = measured is None or measured[0] > PART_FILES_MAX or measured[1] > PART_BYTES_MAX
+    if depth == 0 or (is_large and depth < DEPTH_MAX):
         found = []
         for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
             if entry.is_dir(follow_symlinks=False):
@@ -66,7 +67,9 @@ def parts_of(directory, depth=0):
         # A large directory without subdirectories stays whole.
         if found or depth == 0:
             return found
-    return [Part(directory, files, size)]
+    if measured is None or measured[0] == 0 or measured[1] > WHOLE_BYTES_MAX:
+        return []
+    return [Part(directory, *measured)]
 
 
 def choose():
