@@ -1,4 +1,6 @@
 public import Foundation
+// Without it, Data(contentsOf:) reads no http.
+import FoundationNetworking
 
 /// A real `godwitd` with one SVM, configured through the real `godwit`. Everything that a harness must know about the
 /// configuration file and the command line of Godwit is in this file.
@@ -199,14 +201,26 @@ public final class GodwitServer {
     /// On the destination: reads the progress.
     public func transferProgress() throws -> TransferProgress {
         let text = "http://127.0.0.1:\(layout.managementPort)/api/svm/migrations?fields=*"
-        guard let url = URL(string: text), let data = try? Data(contentsOf: url),
-            let answer = try JSONSerialization.jsonObject(with: data) as? [String: Any],
-            let record = (answer["records"] as? [[String: Any]])?.first,
-            let details = record["godwit"] as? [String: Any],
-            let volume = (details["volumes"] as? [[String: Any]])?.first
-        else {
-            throw HarnessError("\(text) does not tell of a migrate operation", remedy: "see \(logPath)")
+        guard let url = URL(string: text) else {
+            throw HarnessError("\(text) is not a URL", remedy: "give a port that is a number")
         }
+        let data: Data
+        do {
+            data = try Data(contentsOf: url)
+        } catch {
+            throw HarnessError("\(text) cannot be read: \(error)", remedy: "see \(logPath)")
+        }
+        guard let answer = try JSONSerialization.jsonObject(with: data) as? [String: Any],
+            let record = (answer["records"] as? [[String: Any]])?.first
+        else {
+            throw HarnessError(
+                "\(text) does not tell of a migrate operation, but says: \(String(decoding: data, as: UTF8.self))",
+                remedy: "see \(logPath)"
+            )
+        }
+        // The volumes are known only once the setup has asked the source for them.
+        let details = record["godwit"] as? [String: Any] ?? [:]
+        let volume = (details["volumes"] as? [[String: Any]])?.first ?? [:]
         return TransferProgress(
             state: record["state"] as? String ?? "",
             transfers: volume["transfers"] as? Int ?? 0,
