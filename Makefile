@@ -39,9 +39,10 @@ integration: bootstrap
 demo: build clients
 	scripts/demo
 
-# The tests build every product too, with one set of flags; the crash tests use those binaries and build nothing again.
+# No test needs testable imports, so that tests and products are built once, with one set of flags; the crash tests use those binaries and build nothing again.
 test: bootstrap lint
-	swift test -c release
+	swift build -c release --build-tests
+	swift test -c release --disable-testable-imports --skip-build
 	swift build -c release --package-path Clients
 	swift build -c release --package-path IntegrationTests --product crash-test
 	$(MAKE) run-crash CRASH_ROUNDS=$(QUICK_CRASH_ROUNDS)

@@ -35,7 +35,12 @@ enum Repository {
     static func rooms() throws -> [Room] {
         let process = Process()
         process.executableURL = URL(filePath: "/usr/bin/env")
-        process.arguments = ["swift", "package", "--package-path", root.path, "dump-package"]
+        // A scratch folder of its own: the test runner holds the lock of the usual one.
+        let scratch = FileManager.default.temporaryDirectory.appendingPathComponent("godwit-manifest-\(getpid())")
+        defer { try? FileManager.default.removeItem(at: scratch) }
+        process.arguments = [
+            "swift", "package", "--package-path", root.path, "--scratch-path", scratch.path, "dump-package",
+        ]
         let output = Pipe()
         process.standardOutput = output
         process.standardError = FileHandle.nullDevice
