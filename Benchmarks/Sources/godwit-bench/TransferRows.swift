@@ -135,25 +135,11 @@ private func incrementalSeconds(_ setting: BenchSetting, _ pair: Pair, _ changes
     let changedBytes = 10 * 4096
     var last = before
     var spent = 0
-    // Milliseconds at the last look before the running transfer began, and those up to which `spent` has all.
-    var start = before.milliseconds
-    var counted = before.milliseconds
-    var carries = false
     let deadline = monotonicSeconds() + 60
-    while carries || last.bytes < before.bytes + changedBytes || last.transfers < before.transfers + 2 {
+    while last.bytes < before.bytes + changedBytes || last.transfers < before.transfers + 2 {
         let now = try pair.destination.transferProgress()
-        let moved = now.bytes > last.bytes
-        carries = carries || moved
-        if now.transfers > last.transfers {
-            // A transfer that carried something counts whole, with its search for changes before the first byte; the
-            // empty ones between do not. What lies between two looks is counted rather than left out.
-            if carries {
-                spent += now.milliseconds - max(start, counted)
-                counted = now.milliseconds
-            }
-            start = last.milliseconds
-            carries = moved
-        }
+        // Only the transfers that carried something count; the empty ones between them do not.
+        if now.bytes > last.bytes { spent += now.milliseconds - last.milliseconds }
         last = now
         guard monotonicSeconds() < deadline else {
             throw HarnessError(

@@ -50,12 +50,10 @@ package final class RocksDatabase: @unchecked Sendable {
         rocksdb_options_set_max_background_jobs(options, 2)
         rocksdb_options_set_compression(options, Int32(rocksdb_lz4_compression))
         rocksdb_options_set_paranoid_checks(options, 1)
-        // Overwriting a log file that was written before makes each sync cheaper, since no block has to be allocated.
-        rocksdb_options_set_recycle_log_file_num(options, 4)
         rocksdb_options_set_keep_log_file_num(options, 4)
         rocksdb_options_set_max_open_files(options, -1)
-        // The one strict mode that goes with recycled logs: a log ends where a record is not whole, and damage before the
-        // end refuses to open.
+        // A log ends where its last record is not whole, which is what a crash leaves. Damage before the end refuses to
+        // open, rather than to drop what was acknowledged after it.
         rocksdb_options_set_wal_recovery_mode(options, Int32(rocksdb_tolerate_corrupted_tail_records_recovery))
         cache = rocksdb_cache_create_lru(cacheBytes)
         let table = rocksdb_block_based_options_create()
@@ -89,26 +87,6 @@ package final class RocksDatabase: @unchecked Sendable {
     }
 
     private static let writeBufferBytes = 32 << 20
-    /// Logs that are made ahead.
-    private static let logsAhead = 2
-
-    /// Fills log files once, so that RocksDB has some to overwrite: a synchronisation of blocks that were written before
-    /// takes two thirds of the time of one that makes the file grow. `key` is written and deleted.
-    package func prepareLogs(key: [UInt8]) throws(RocksError) {
-        let filler = [UInt8](repeating: 0, count: Self.writeBufferBytes / 4)
-        let flush = rocksdb_flushoptions_create()
-        defer { rocksdb_flushoptions_destroy(flush) }
-        for _ in 0..<Self.logsAhead {
-            for part in 0..<5 {
-                let batch = RocksBatch()
-                if part < 4 { batch.put(key, filler) } else { batch.delete(key) }
-                try write(batch, isSynced: part == 4)
-            }
-            var message: UnsafeMutablePointer<CChar>?
-            rocksdb_flush(handle, flush, &message)
-            if message != nil { throw RocksDatabase.error(message) }
-        }
-    }
 
     /// Closes the database. Nothing may use it any more.
     package func close() {

@@ -105,7 +105,6 @@ package final class Aggregate: @unchecked Sendable {
 
     private func start() throws(StorageError) {
         context.scheduler.start()
-        do { try context.database.prepareLogs(key: DatabaseKey.filler) } catch { throw .metadata(error) }
         for (msid, properties) in try storedVolumes() {
             let volume = try Volume.recover(msid, properties, context)
             open.withLock { $0[msid] = volume }

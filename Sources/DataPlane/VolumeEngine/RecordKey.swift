@@ -99,9 +99,6 @@ enum DatabaseKey {
         return writer.bytes
     }
 
-    /// A key that means nothing: written and deleted to fill logs ahead.
-    static let filler = local(VolumeMSID(rawValue: 0), 0, 0 as UInt8)
-
     static func volume(_ msid: VolumeMSID) -> [UInt8] { local(VolumeMSID(rawValue: 0), volumeKind, msid.rawValue) }
 
     /// Reads a version key back.
