@@ -1,7 +1,7 @@
 # The verbs of the house. There is one build configuration: release.
 
 # Trees of Swift sources that are linted and formatted.
-SWIFT_TREES := Sources Tests Benchmarks/Sources Benchmarks/Tests IntegrationTests/Sources IntegrationTests/Tests
+SWIFT_TREES := Package.swift Sources Tests Benchmarks/Sources Benchmarks/Tests IntegrationTests/Sources IntegrationTests/Tests
 # Where crash tests put their data; each run has a new directory below it.
 SCRATCH ?= /var/tmp
 CRASH_ROUNDS ?= 200

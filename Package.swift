@@ -18,7 +18,11 @@ func room(_ floor: String, _ name: String, _ dependencies: [Target.Dependency] =
 /// A program of the house: `Sources/Programs/<name>`.
 func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .executableTarget(
-        name: name, dependencies: dependencies, path: "Sources/Programs/\(name)", swiftSettings: settings)
+        name: name,
+        dependencies: dependencies,
+        path: "Sources/Programs/\(name)",
+        swiftSettings: settings
+    )
 }
 
 /// A test target: `Tests/<name>`.
@@ -59,7 +63,11 @@ let package = Package(
     targets: [
         // 0 System
         .systemLibrary(
-            name: "CRocksDB", path: "Sources/System/CRocksDB", pkgConfig: "rocksdb", providers: [.apt(["librocksdb-dev"])]),
+            name: "CRocksDB",
+            path: "Sources/System/CRocksDB",
+            pkgConfig: "rocksdb",
+            providers: [.apt(["librocksdb-dev"])]
+        ),
         .target(name: "CLinux", path: "Sources/System/CLinux"),
 
         // 1 Base
@@ -79,78 +87,112 @@ let package = Package(
         room("DataPlane", "RocksStore", ["CRocksDB", "Bytes"]),
         room("DataPlane", "SegmentStore", ["FileIO", "Bytes", "CLinux"]),
         room(
-            "DataPlane", "VolumeEngine",
-            ["Bytes", "Environment", "Identity", "FileIO", "RocksStore", "SegmentStore"]),
+            "DataPlane",
+            "VolumeEngine",
+            ["Bytes", "Environment", "Identity", "FileIO", "RocksStore", "SegmentStore"]
+        ),
         room("DataPlane", "Replication", ["Bytes", "Environment", "Identity", "FileIO", "VolumeEngine"]),
         room("DataPlane", "FileService", ["Bytes", "Environment", "Identity", "VolumeEngine"]),
         room(
-            "DataPlane", "NFSServer",
-            ["Bytes", "Environment", "Identity", "XDR", "ONCRPC", "NFSTypes", "VolumeEngine", "FileService", nioCore]),
+            "DataPlane",
+            "NFSServer",
+            ["Bytes", "Environment", "Identity", "XDR", "ONCRPC", "NFSTypes", "VolumeEngine", "FileService", nioCore]
+        ),
         room(
-            "DataPlane", "NetworkModule",
+            "DataPlane",
+            "NetworkModule",
             [
-                "Bytes", "Environment", "Identity", "CLinux", "ONCRPC", "VolumeEngine", "FileService", "NFSServer", nioCore,
+                "Bytes", "Environment", "Identity", "CLinux", "ONCRPC", "VolumeEngine", "FileService", "NFSServer",
+                nioCore,
                 nioPosix, logging,
-            ]),
+            ]
+        ),
         room(
-            "DataPlane", "PeerTransport",
-            ["Bytes", "Environment", "Identity", "FileIO", "VolumeEngine", "Replication", nioCore, nioPosix, crypto, logging]),
+            "DataPlane",
+            "PeerTransport",
+            [
+                "Bytes", "Environment", "Identity", "FileIO", "VolumeEngine", "Replication", nioCore, nioPosix, crypto,
+                logging,
+            ]
+        ),
 
         // 4 ControlPlane
         room("ControlPlane", "ReplicatedDatabase", ["Environment", "Identity"]),
         room("ControlPlane", "ReplicatedDatabaseSQLite", ["ReplicatedDatabase", "Environment", "Identity", grdb]),
         room("ControlPlane", "ClusterConfiguration", ["ReplicatedDatabase", "Environment", "Identity", "Bytes"]),
         room(
-            "ControlPlane", "StorageControl",
+            "ControlPlane",
+            "StorageControl",
             [
-                "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity", "Bytes", "VolumeEngine", "Replication",
+                "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity", "Bytes", "VolumeEngine",
+                "Replication",
                 "FileService", "NFSServer", "NetworkModule", "PeerTransport", logging,
-            ]),
+            ]
+        ),
 
         // 5 ManagementPlane
         room(
-            "ManagementPlane", "MigrateOperation",
-            ["Saga", "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity"]),
+            "ManagementPlane",
+            "MigrateOperation",
+            ["Saga", "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity"]
+        ),
         room(
-            "ManagementPlane", "MigrateSource",
+            "ManagementPlane",
+            "MigrateSource",
             [
-                "MigrateOperation", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Replication",
+                "MigrateOperation", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase",
+                "Replication",
                 "Environment", "Identity", "VolumeEngine", "PeerTransport", logging,
-            ]),
+            ]
+        ),
         room(
-            "ManagementPlane", "Orchestrator",
+            "ManagementPlane",
+            "Orchestrator",
             [
-                "MigrateOperation", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity",
+                "MigrateOperation", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase",
+                "Environment", "Identity",
                 "VolumeEngine", "Replication", "PeerTransport", logging,
-            ]),
+            ]
+        ),
 
         // 6 Interfaces
         room(
-            "Interfaces", "ClusterService",
+            "Interfaces",
+            "ClusterService",
             [
                 "MigrateOperation", "MigrateSource", "Orchestrator", "Saga", "StorageControl", "ClusterConfiguration",
                 "Environment", "Identity", hummingbird, asyncHTTPClient, logging, nioCore,
-            ]),
+            ]
+        ),
         room(
-            "Interfaces", "RESTAPI",
+            "Interfaces",
+            "RESTAPI",
             [
                 "MigrateOperation", "Orchestrator", "Replication", "Saga", "StorageControl", "ClusterConfiguration",
                 "ReplicatedDatabase", "Environment", "Identity", "JSON", "VolumeEngine", hummingbird, logging, nioCore,
-            ]),
+            ]
+        ),
 
         // 7 Programs
         program(
             "godwitd",
             [
                 "Environment", "Identity", "Bytes", "FileIO", "VolumeEngine", "Replication", "FileService", "NFSServer",
-                "NetworkModule", "PeerTransport", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ClusterConfiguration",
+                "NetworkModule", "PeerTransport", "ReplicatedDatabase", "ReplicatedDatabaseSQLite",
+                "ClusterConfiguration",
                 "StorageControl", "MigrateOperation", "MigrateSource", "Orchestrator", "ClusterService", "RESTAPI",
-                argumentParser, logging, serviceLifecycle, unixSignals, yams, hummingbird, asyncHTTPClient, nioCore, nioPosix,
-            ]),
+                argumentParser, logging, serviceLifecycle, unixSignals, yams, hummingbird, asyncHTTPClient, nioCore,
+                nioPosix,
+            ]
+        ),
         program("godwit", ["JSON", argumentParser, asyncHTTPClient, nioCore, nioHTTP1]),
 
         // T Testing
-        room("Testing", "TestKit", ["Environment", "Identity", "Bytes", "FileIO", "VolumeEngine", "ReplicatedDatabase"]),
+        room(
+            "Testing",
+            "TestKit",
+            ["Environment", "Identity", "Bytes", "FileIO", "VolumeEngine", "ReplicatedDatabase"]
+        ),
         tests("ArchitectureTests", []),
         tests("BaseTests", ["Bytes", "Identity", "Environment", "Saga"]),
         tests("VolumeEngineTests", ["TestKit", "VolumeEngine", "Bytes", "Environment", "Identity", "FileIO"]),
@@ -158,34 +200,47 @@ let package = Package(
             "ReplicationTests",
             [
                 "TestKit", "Replication", "PeerTransport", "VolumeEngine", "FileIO", "Bytes", "Environment", "Identity",
-            ]),
+            ]
+        ),
         tests(
             "NFSServerTests",
             [
-                "TestKit", "XDR", "ONCRPC", "NFSTypes", "NFSServer", "FileService", "NetworkModule", "VolumeEngine", "Bytes",
+                "TestKit", "XDR", "ONCRPC", "NFSTypes", "NFSServer", "FileService", "NetworkModule", "VolumeEngine",
+                "Bytes",
                 "Environment", "Identity", nioCore, nioPosix,
-            ]),
+            ]
+        ),
         tests(
             "ReplicatedDatabaseTests",
-            ["TestKit", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ClusterConfiguration", "Environment", "Identity"]),
+            [
+                "TestKit", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ClusterConfiguration", "Environment",
+                "Identity",
+            ]
+        ),
         tests(
             "StorageControlTests",
             [
-                "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "VolumeEngine", "Environment", "Identity", logging,
-            ]),
+                "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "VolumeEngine", "Environment",
+                "Identity", logging,
+            ]
+        ),
         tests(
             "DaemonTests",
             [
-                "godwitd", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", "VolumeEngine", "Environment", "Identity",
+                "godwitd", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", "VolumeEngine", "Environment",
+                "Identity",
                 hummingbird,
-            ]),
+            ]
+        ),
         tests(
             "MigrateTests",
             [
                 "TestKit", "Saga", "MigrateOperation", "MigrateSource", "Orchestrator", "ClusterService",
-                "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity", logging, nioCore,
+                "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity", logging,
+                nioCore,
                 hummingbird, asyncHTTPClient,
-            ]),
+            ]
+        ),
     ],
     swiftLanguageModes: [.v6]
 )
