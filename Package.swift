@@ -168,7 +168,8 @@ let package = Package(
             "Interfaces",
             "RESTAPI",
             [
-                "MigrateOperation", "Orchestrator", "Replication", "Saga", "StorageControl", "ClusterConfiguration",
+                "MigrateOperation", "MigrateSource", "Orchestrator", "Replication", "Saga", "StorageControl",
+                "ClusterConfiguration",
                 "ReplicatedDatabase", "Environment", "Identity", "JSON", "VolumeEngine", hummingbird, logging, nioCore,
             ]
         ),

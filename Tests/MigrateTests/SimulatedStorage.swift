@@ -49,8 +49,17 @@ struct SimulatedSource: SourceStorage {
         try world.deed("source-name", process) { $0.sourceExists ? "svm" : nil }
     }
     func setOperation(_ operation: ObjectUUID?, of svm: ObjectUUID) async throws {}
-    func setConfigurationLock(_ operation: ObjectUUID?, of svm: ObjectUUID) async throws {
+    func lockConfiguration(of svm: ObjectUUID, for operation: ObjectUUID) async throws {
         try world.deed("source-lock", process) { $0.sourceLock = operation }
+    }
+    func unlockConfiguration(of svm: ObjectUUID, from operation: ObjectUUID) async throws {
+        try world.deed("source-unlock", process) { if $0.sourceLock == operation { $0.sourceLock = nil } }
+    }
+    func endMirrors(of svm: ObjectUUID) async throws {
+        try world.deed("source-end-mirrors", process) { $0.mirrorIsInSync = false }
+    }
+    func deleteSnapshots(namePrefix: String, of svm: ObjectUUID) async throws {
+        try world.deed("source-delete-all-snapshots", process) { $0.sourceSnapshots = [:] }
     }
     func takeSnapshot(_ snapshot: OperationSnapshot, of svm: ObjectUUID) async throws {
         try world.deed("source-take-snapshot", process) { state in
@@ -112,7 +121,46 @@ struct SimulatedDestination: DestinationStorage {
     func precheck(
         _ svm: SVMDescription,
         _ options: MigrationOptions
-    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) { ([], svm.volumes) }
+    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) {
+        try await place(svm.volumes, options)
+    }
+    func place(
+        _ volumes: [VolumeDescription],
+        _ options: MigrationOptions
+    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) {
+        let placed = volumes.map { volume in
+            var volume = volume
+            volume.destinationAggregate = ObjectUUID(high: 13, low: 13)
+            return volume
+        }
+        return ([], placed)
+    }
+    func removeVolumes(_ volumes: [VolumeDescription], of svm: SVMDescription, for operation: ObjectUUID) async throws {
+        try world.deed("remove-volumes", process) { state in
+            if volumes.isEmpty { return }
+            state.destinationVolumesExist = false
+            state.destinationContent = 0
+            state.destinationSnapshots = [:]
+        }
+    }
+    func removeAbsent(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        try world.deed("remove-absent", process) { _ in }
+    }
+    func deleteMirrors(
+        of svm: SVMDescription,
+        namePrefix: String,
+        retaining: SnapshotRetention,
+        final: ObjectUUID?
+    ) async throws {
+        try world.deed("delete-mirrors", process) { state in
+            state.mirrorIsInSync = false
+            switch retaining {
+            case .all: break
+            case .none: state.destinationSnapshots = [:]
+            case .onlyFinal: state.destinationSnapshots = state.destinationSnapshots.filter { $0.key == final }
+            }
+        }
+    }
     func createSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
         try world.deed("create-svm", process) { $0.destinationExists = true }
     }

@@ -34,6 +34,7 @@ private final class RecordingService: ClientService {
         state.withLock { $0.endpoints.append(endpoint) }
     }
     func unbind(_ endpoint: NetworkEndpoint) async { state.withLock { $0.endpoints.removeAll { $0 == endpoint } } }
+    var connectionCount: Int { 0 }
     func hold() { state.withLock { $0.isHeld = true } }
     func drained(withinMilliseconds: UInt64) async -> Bool { true }
     func reopen() { state.withLock { $0.isHeld = false } }

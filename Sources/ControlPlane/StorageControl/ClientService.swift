@@ -33,6 +33,8 @@ package protocol ClientService: Sendable {
     func unbind(_ endpoint: NetworkEndpoint) async
     /// Where it listens.
     var boundEndpoints: [NetworkEndpoint] { get }
+    /// Clients that are connected now.
+    var connectionCount: Int { get }
     /// Requests wait un-executed from now on; connections stay.
     func hold()
     /// Waits until nothing is being executed and every answer has left and is acknowledged; false at the deadline.

@@ -12,6 +12,7 @@ extension ManagementError {
             case .exists: (.exists, "storage_exists")
             case .noSpace: (.conflict, "storage_no_space")
             case .conflict: (.conflict, "storage_conflict")
+            case .baselineLost: (.conflict, "storage_baseline_lost")
             case .inputOutput: (.failed, "storage_input_output")
             }
         self.init(kind, code, error.message, remedy: error.remedy, target: target)

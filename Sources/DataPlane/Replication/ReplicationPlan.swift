@@ -48,7 +48,7 @@ struct ReplicationPlan: Equatable {
 
     private static func nothingInCommon(_ request: ReplicationRequest) -> StorageError {
         StorageError(
-            .conflict,
+            .baselineLost,
             "the replica of volume \(request.msid) holds data and has no snapshot in common with its source",
             remedy: "delete the destination volume, create it again empty and start a new baseline"
         )

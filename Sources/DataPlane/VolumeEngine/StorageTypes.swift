@@ -16,6 +16,8 @@ package struct StorageError: Error, Equatable, Sendable, CustomStringConvertible
         case noSpace
         /// The operation does not fit the state of the object.
         case conflict
+        /// A replica and its source have no snapshot in common: only a new baseline helps.
+        case baselineLost
         /// The operating system refused.
         case inputOutput
     }

@@ -82,7 +82,7 @@ package struct ClusterServiceRoutes: Sendable {
         switch kind {
         case .notFound: .notFound
         case .notAuthenticated: .unauthorized
-        case .fenced, .refused, .pastPointOfNoReturn, .commitRecovered: .conflict
+        case .fenced, .refused, .pastPointOfNoReturn, .commitRecovered, .interrupted, .baselineLost: .conflict
         case .wrongVersion, .invalid: .badRequest
         case .notInThisVersion: .notImplemented
         case .unreachable, .failed: .serviceUnavailable

@@ -46,6 +46,8 @@ enum MigrationJSON {
             "cutover_trigger_time": times.cutoverTrigger.map { .time(nanoseconds: $0) },
             "cutover_start_time": times.cutoverStart.map { .time(nanoseconds: $0) },
             "cutover_complete_time": times.cutoverComplete.map { .time(nanoseconds: $0) },
+            "last_pause_time": times.lastPause.map { .time(nanoseconds: $0) },
+            "last_resume_time": times.lastResume.map { .time(nanoseconds: $0) },
         ])
     }
 
@@ -67,8 +69,62 @@ enum MigrationJSON {
             "transfers": .count(record.transferNumber),
             "window": .array(stages),
             "window_ms": stages.isEmpty ? nil : .double(Double(total) / 1_000),
+            "predicted_outage_ms": record.prediction.map { milliseconds($0.outageMicroseconds) },
+            "predicted_baseline_ms": record.prediction?.baselineMilliseconds.map { .count($0) },
+            "prediction": record.prediction.map(prediction),
+            "outage": record.outage.map(outage),
+            "pending": record.pending.map { .string($0.rawValue) },
+            "cutovers_undone": .count(record.cutoverFailures),
             "volumes_verified": .count(record.verifiedHashes.count),
             "volumes": .array(volumes),
+        ])
+    }
+
+    private static func milliseconds(_ microseconds: UInt64) -> JSONValue { .double(Double(microseconds) / 1_000) }
+
+    private static func prediction(_ prediction: OutagePrediction) -> JSONValue {
+        .fields([
+            "outage_ms": milliseconds(prediction.outageMicroseconds),
+            "round_trip_ms": milliseconds(prediction.path.roundTripMicroseconds),
+            "commit_ms": milliseconds(prediction.path.commitMicroseconds),
+            "clock_skew_ms": .double(Double(prediction.path.clockSkewMicroseconds) / 1_000),
+            "connections": .count(prediction.connectionCount),
+            "volumes": .count(prediction.volumeCount),
+        ])
+    }
+
+    private static func outage(_ outage: ObservedOutage) -> JSONValue {
+        let gaps = outage.gaps.map { gap in
+            JSONValue.fields(["client": .string(gap.client), "milliseconds": milliseconds(gap.microseconds)])
+        }
+        return .fields([
+            "hold_ms": milliseconds(outage.holdMicroseconds),
+            "longest_gap_ms": outage.longestGapMicroseconds.map(milliseconds),
+            "gaps": .array(gaps),
+        ])
+    }
+
+    /// What the pre-checks foretell, for people.
+    static func words(of prediction: OutagePrediction) -> String {
+        func text(_ microseconds: UInt64) -> String { "\(Double(microseconds / 100) / 10) ms" }
+        var words = "round trip \(text(prediction.path.roundTripMicroseconds))"
+        words += ", predicted outage \(text(prediction.outageMicroseconds))"
+        if let baseline = prediction.baselineMilliseconds { words += ", baseline about \(baseline) ms" }
+        return words
+    }
+
+    /// The source's side of an operation.
+    static func source(_ record: SourceRecord) -> JSONValue {
+        .fields([
+            "uuid": .text(record.operation),
+            "svm": .reference(record.svmName, record.svm),
+            "destination_cluster": .fields(["name": .string(record.destinationCluster)]),
+            "source_state": .string(record.state.rawValue),
+            "state": .string(record.operationState.rawValue),
+            "epoch": .count(record.epoch),
+            "cutover_attempt": .count(record.attempt),
+            "point_of_no_return": .bool(record.isPastPointOfNoReturn),
+            "last_recovery_reason": record.lastRecoveryReason.map { .string($0) },
         ])
     }
 

@@ -4,20 +4,30 @@ package import Hummingbird
 import Identity
 import JSON
 package import MigrateOperation
+package import MigrateSource
 package import Orchestrator
 package import StorageControl
 
 /// `/api/svm/migrations` and its volumes.
 package struct MigrationRoutes: RouteGroup {
     private let orchestrator: Orchestrator
+    private let source: MigrateSource
     private let controller: StorageController
     private let jobs: JobManager
     private static let keys = ["uuid"]
     private static let path = "/api/svm/migrations"
+    /// The operations that this cluster is the source of; the reference interface shows them on the destination only.
+    private static let sourcePath = "/api/private/godwit/migration-sources"
 
-    /// Routes over an orchestrator.
-    package init(orchestrator: Orchestrator, controller: StorageController, jobs: JobManager) {
+    /// Routes over both sides of the operations of a cluster.
+    package init(
+        orchestrator: Orchestrator,
+        source: MigrateSource,
+        controller: StorageController,
+        jobs: JobManager
+    ) {
         self.orchestrator = orchestrator
+        self.source = source
         self.controller = controller
         self.jobs = jobs
     }
@@ -27,10 +37,46 @@ package struct MigrationRoutes: RouteGroup {
         registerReading(on: router)
         router.rest(.post, Self.path) { call in try await refusable { try await start(call) } }
         router.rest(.patch, Self.path + "/{uuid}") { call in try await refusable { try await act(call) } }
-        router.rest(.delete, Self.path + "/{uuid}") { call in
-            _ = try await view(try call.uuid())
-            throw Self.notInThisVersion("abort")
+        router.rest(.delete, Self.path + "/{uuid}") { call in try await refusable { try await abort(call) } }
+        registerSourceSide(on: router)
+    }
+
+    private func registerSourceSide(on router: Router<BasicRequestContext>) {
+        router.rest(.get, Self.sourcePath) { call in
+            try RESTCollection.answer(call, try await source.list().map(MigrationJSON.source), keys: Self.keys)
         }
+        router.rest(.delete, Self.sourcePath + "/{uuid}") { call in
+            try await refusable {
+                let operation = try call.uuid()
+                try await source.abandon(operation)
+                return .accepted(
+                    job: jobs.start("DELETE \(Self.sourcePath)/\(operation)") { _ in "nothing of it is left here" }
+                )
+            }
+        }
+    }
+
+    /// Aborts an operation of this destination; the job ends when nothing is left of it, or when it failed.
+    private func abort(_ call: RESTCall) async throws -> RESTAnswer {
+        let operation = try call.uuid()
+        _ = try await view(operation)
+        try await orchestrator.abort(operation)
+        return .accepted(
+            job: jobs.start("DELETE \(Self.path)/\(operation)") { _ in
+                while let record = try await orchestrator.get(operation)?.record, !record.state.isFinal {
+                    guard record.state != .migrateAbortFailed else {
+                        throw ManagementError(
+                            .failed,
+                            MigrateCode.abortFailed,
+                            record.messages.last?.message ?? "the abort failed",
+                            remedy: "mend the cause and abort again"
+                        )
+                    }
+                    try await Task.sleep(for: .milliseconds(50))
+                }
+                return "the operation is aborted and nothing of it is left"
+            }
+        )
     }
 
     private func registerReading(on router: Router<BasicRequestContext>) {
@@ -81,7 +127,8 @@ package struct MigrationRoutes: RouteGroup {
             "source.svm.name", "source.svm.uuid", "source.cluster.name", "source.cluster.uuid", "auto_cutover",
             "auto_source_cleanup", "check_only", "throttle", "destination.ipspace.name",
             "destination.volume_placement.aggregates", "godwit.hold_budget_ms", "godwit.ready_transfers",
-            "godwit.ready_transfer_ms",
+            "godwit.ready_transfer_ms", "godwit.pre_commit_budget_ms", "godwit.cutover_attempts",
+            "godwit.cutover_retry_ms",
         ])
         let request = MigrationRequest(
             svmName: try call.required(try call.string("source.svm.name"), "source.svm.name"),
@@ -95,7 +142,8 @@ package struct MigrationRoutes: RouteGroup {
         if isCheckOnly {
             let found = try await orchestrator.precheck(request, operation: ObjectUUID.random(controller.environment))
             guard found.findings.isEmpty else { throw PrecheckFailure(findings: found.findings) }
-            return .accepted(job: jobs.start("POST \(Self.path)") { _ in "the pre-checks found nothing" })
+            let words = MigrationJSON.words(of: found.prediction)
+            return .accepted(job: jobs.start("POST \(Self.path)") { _ in "the pre-checks found nothing; \(words)" })
         }
         let operation = try await orchestrator.start(request)
         let location = "\(Self.path)/\(operation)"
@@ -107,10 +155,7 @@ package struct MigrationRoutes: RouteGroup {
         options.isAutoCutover = try call.bool("auto_cutover") ?? call.isTrue("auto_cutover") ?? true
         options.isAutoSourceCleanup =
             try call.bool("auto_source_cleanup") ?? call.isTrue("auto_source_cleanup") ?? true
-        // The unit of this field is KB/s; 1 to 4 count as 4.
-        if let throttle = try call.bytes("throttle"), throttle > 0 {
-            options.throttleBytesPerSecond = max(throttle, 4) * 1_024
-        }
+        options.throttleBytesPerSecond = try throttle(call) ?? 0
         if let budget = try call.bytes("godwit.hold_budget_ms") {
             guard (100...60_000).contains(budget) else {
                 throw Self.invalid("\(budget)", "godwit.hold_budget_ms", "give 100 to 60000 milliseconds")
@@ -124,6 +169,26 @@ package struct MigrationRoutes: RouteGroup {
             options.readyTransferCount = Int(count)
         }
         if let limit = try call.bytes("godwit.ready_transfer_ms") { options.readyTransferMilliseconds = max(1, limit) }
+        if let budget = try call.bytes("godwit.pre_commit_budget_ms") {
+            options.preCommitBudgetMilliseconds = max(1, budget)
+        }
+        if let count = try call.bytes("godwit.cutover_attempts") { options.cutoverAttemptsMax = max(1, count) }
+        if let wait = try call.bytes("godwit.cutover_retry_ms") {
+            options.cutoverRetryMilliseconds = max(1, wait)
+            options.cutoverRetryMillisecondsMax = max(1, wait)
+        }
+        options.aggregates = try await aggregates(call)
+        return options
+    }
+
+    /// The unit of this field is KB/s; 1 to 4 count as 4, 0 is unlimited.
+    private func throttle(_ call: RESTCall) throws -> UInt64? {
+        guard let throttle = try call.bytes("throttle") else { return nil }
+        return throttle == 0 ? 0 : max(throttle, 4) * 1_024
+    }
+
+    private func aggregates(_ call: RESTCall) async throws -> [ObjectUUID] {
+        var aggregates: [ObjectUUID] = []
         let snapshot = try await controller.store.snapshot()
         for element in call.body.values(at: "destination.volume_placement.aggregates") {
             let wanted = element[path: "uuid"]?.plain ?? element[path: "name"]?.plain ?? ""
@@ -135,9 +200,9 @@ package struct MigrationRoutes: RouteGroup {
                     target: "destination.volume_placement.aggregates"
                 )
             }
-            options.aggregates.append(found.uuid)
+            aggregates.append(found.uuid)
         }
-        return options
+        return aggregates
     }
 
     private static func invalid(_ value: String, _ field: String, _ remedy: String) -> ManagementError {
@@ -150,24 +215,35 @@ package struct MigrationRoutes: RouteGroup {
         let operation = try call.uuid()
         _ = try await view(operation)
         let action = try call.required(call.query("action") ?? call.string("action"), "action")
+        let places = "destination.volume_placement.aggregates"
+        guard action == "resume" || call.body.values(at: places[...]).isEmpty else {
+            throw ManagementError(
+                .invalid,
+                "13173747",
+                "volumes can be placed anew only by 'resume'",
+                remedy: "leave \(places) out",
+                target: places
+            )
+        }
         switch action {
         case "cutover": try await orchestrator.cutover(operation)
         case "source_cleanup": try await orchestrator.sourceCleanup(operation)
-        case "pause", "resume": throw Self.notInThisVersion(action)
+        case "pause": try await orchestrator.pause(operation)
+        case "resume": try await orchestrator.resume(operation, try await resumeOptions(call))
         default:
-            throw Self.invalid(action, "action", "give cutover or source_cleanup")
+            throw Self.invalid(action, "action", "give pause, resume, cutover or source_cleanup")
         }
         return .accepted(job: jobs.start("PATCH \(Self.path)/\(operation)") { _ in "\(action) is accepted" })
     }
 
-    private static func notInThisVersion(_ action: String) -> ManagementError {
-        ManagementError(
-            .unsupported,
-            MigrateCode.notInThisVersion,
-            "\(action) of a migrate operation is not in this version",
-            remedy: "let the operation go on; before the cutover the source serves as ever",
-            target: "action"
-        )
+    private func resumeOptions(_ call: RESTCall) async throws -> ResumeOptions {
+        var options = ResumeOptions()
+        options.isAutoCutover = try call.bool("auto_cutover") ?? call.isTrue("auto_cutover")
+        options.isAutoSourceCleanup = try call.bool("auto_source_cleanup") ?? call.isTrue("auto_source_cleanup")
+        options.throttleBytesPerSecond = try throttle(call)
+        let aggregates = try await aggregates(call)
+        if !aggregates.isEmpty { options.aggregates = aggregates }
+        return options
     }
 
     /// Gives the errors of the migrate operation the form of the management interface.
@@ -209,7 +285,7 @@ extension ManagementError {
             switch error.kind {
             case .notFound: .notFound
             case .invalid, .wrongVersion: .invalid
-            case .refused, .fenced, .pastPointOfNoReturn, .commitRecovered: .conflict
+            case .refused, .fenced, .pastPointOfNoReturn, .commitRecovered, .interrupted, .baselineLost: .conflict
             case .unreachable, .notAuthenticated: .unavailable
             case .notInThisVersion: .unsupported
             case .failed: .failed

@@ -104,6 +104,13 @@ package struct SVMDescription: Codable, Equatable, Sendable {
     package var interfaces: [InterfaceDescription]
     /// The configuration objects.
     package var configuration: SVMConfiguration
+    /// Kinds of configuration and features that the SVM uses, by name; a destination that does not know one refuses.
+    package var features: [String]
+    /// Connections of clients at the time of the description.
+    package var connectionCount: UInt64
+
+    /// The kinds and features that this version moves.
+    package static let knownFeatures: Set<String> = ["svm", "export-policy", "volume", "lif", "snapshot"]
 
     /// Makes a description.
     package init(
@@ -117,8 +124,12 @@ package struct SVMDescription: Codable, Equatable, Sendable {
         replicationSecret: String,
         volumes: [VolumeDescription],
         interfaces: [InterfaceDescription],
-        configuration: SVMConfiguration
+        configuration: SVMConfiguration,
+        features: [String] = [],
+        connectionCount: UInt64 = 0
     ) {
+        self.features = features
+        self.connectionCount = connectionCount
         self.uuid = uuid
         self.name = name
         self.clusterName = clusterName
@@ -134,7 +145,7 @@ package struct SVMDescription: Codable, Equatable, Sendable {
 }
 
 /// The version of the protocol between clusters; both sides must speak the same.
-package let migrateProtocolVersion = 1
+package let migrateProtocolVersion = 2
 
 /// What the source saw of its client-visible outage while it was held, in the order of the window.
 package struct WindowStage: Codable, Equatable, Sendable {

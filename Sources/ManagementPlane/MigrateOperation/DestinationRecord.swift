@@ -7,7 +7,7 @@ package struct MigrationOptions: Codable, Equatable, Sendable {
     package var isAutoCutover = true
     /// Whether the source is deleted by itself after the integrity check.
     package var isAutoSourceCleanup = true
-    /// Limit of each volume's transfer; 0 is unlimited.
+    /// Limit of all transfers of the operation together; 0 is unlimited.
     package var throttleBytesPerSecond: UInt64 = 0
     /// Aggregates of the destination that may be used; empty is all.
     package var aggregates: [ObjectUUID] = []
@@ -19,6 +19,16 @@ package struct MigrationOptions: Codable, Equatable, Sendable {
     package var readyTransferMilliseconds: UInt64 = 300_000
     /// How long all volumes together may take to become INSYNC in pre-commit.
     package var synchronizeMilliseconds: UInt64 = 120_000
+    /// How long the source keeps its configuration locked in pre-commit before it unlocks itself [140].
+    package var preCommitBudgetMilliseconds: UInt64 = 7_200_000
+    /// How long to wait after the first cutover that was undone; it doubles up to the longest wait.
+    package var cutoverRetryMilliseconds: UInt64 = 500
+    /// The longest wait after a cutover that was undone.
+    package var cutoverRetryMillisecondsMax: UInt64 = 30_000
+    /// How many cutovers in a row may be undone before the operation gives up.
+    package var cutoverAttemptsMax: UInt64 = 10
+    /// How often a deed that fails intermittently is tried before the operation gives up [173-174].
+    package var retriesMax: UInt64 = 10
 
     /// The defaults.
     package init() {}
@@ -50,6 +60,10 @@ package struct MigrationTimes: Codable, Equatable, Sendable {
     package var cutoverComplete: Int64?
     /// The operation ended.
     package var end: Int64?
+    /// The last pause was complete.
+    package var lastPause: Int64?
+    /// The last resume was accepted.
+    package var lastResume: Int64?
 
     /// Nothing happened yet.
     package init() {}
@@ -91,9 +105,9 @@ package struct OperationSnapshot: Codable, Equatable, Sendable {
 }
 
 /// The destination's record of an operation: all that a restarted orchestrator needs to go on.
-package struct DestinationRecord: Codable, Equatable, Sendable {
+package struct DestinationRecord: VersionedRecord, Equatable {
     /// The version of this format.
-    package static let currentFormatVersion = 1
+    package static let currentFormatVersion = 2
 
     /// The version it was written with.
     package var formatVersion = Self.currentFormatVersion
@@ -125,6 +139,21 @@ package struct DestinationRecord: Codable, Equatable, Sendable {
     package var finalSnapshot: OperationSnapshot?
     /// Progress by the MSID's decimal form.
     package var progress: [String: VolumeProgress] = [:]
+    /// What a user asked for and what has not been met yet.
+    package var pending: PendingRequest?
+    /// Where the halt that is under way leads.
+    package var haltGoal: HaltGoal?
+    /// The commit is under way: it cannot be interrupted any more, only undone or completed.
+    package var isCommitting = false
+    /// Cutovers in a row that were undone.
+    package var cutoverFailures: UInt64 = 0
+    /// Volumes, by the MSID's decimal form, whose source has lost the snapshot in common with the replica: a resume makes
+    /// them anew.
+    package var baselineLost: Set<String> = []
+    /// The outage that was predicted before the last cutover.
+    package var prediction: OutagePrediction?
+    /// The outage of the last cutover as the servers saw it.
+    package var outage: ObservedOutage?
     /// The user asked for the cutover.
     package var isCutoverRequested = false
     /// The user asked for the source cleanup.
@@ -166,19 +195,22 @@ package struct DestinationRecord: Codable, Equatable, Sendable {
         self.svm = svm
     }
 
-    /// Moves to another state.
-    /// - Throws: `.refused` when it may not follow.
-    package mutating func move(to next: MigrationState) throws(MigrateError) {
-        if next == state { return }
-        guard state.successors.contains(next) else {
-            throw MigrateError(
-                .refused,
-                code: MigrateCode.wrongState,
-                "operation \(operation) cannot go from \(state.rawValue) to \(next.rawValue)",
-                remedy: "read the operation again and act on its state"
-            )
-        }
-        state = next
+    /// Moves to the state that an event leads to.
+    /// - Throws: `.refused` when the event may not happen in the present state.
+    package mutating func apply(_ event: OperationEvent) throws(MigrateError) {
+        state = try state.after(event)
+    }
+
+    /// Makes sure that nobody asked for a pause or an abort.
+    /// - Throws: `.interrupted` when somebody did.
+    package func requireNotInterrupted() throws(MigrateError) {
+        guard let pending else { return }
+        throw MigrateError(
+            .interrupted,
+            code: MigrateCode.wrongState,
+            "a \(pending.rawValue) was asked for",
+            remedy: "nothing: it is met now"
+        )
     }
 
     /// Enters a phase with an empty saga log; entering the present phase again changes nothing.
@@ -219,5 +251,5 @@ package struct DestinationRecord: Codable, Equatable, Sendable {
     }
 
     /// The snapshot name prefix of this operation.
-    package var snapshotNamePrefix: String { "godwit-migrate-\(operation.description.prefix(8))" }
+    package var snapshotNamePrefix: String { MigrateOperation.snapshotNamePrefix(of: operation) }
 }

@@ -24,6 +24,10 @@ package struct MigrateError: Error, Codable, Equatable, Sendable, CustomStringCo
         case invalid
         /// The storage below failed; the same call may succeed later.
         case failed
+        /// A user asked for a pause or an abort: what runs ends here.
+        case interrupted
+        /// Source and replica have no snapshot in common any more: only a new baseline helps.
+        case baselineLost
     }
 
     /// The kind.
@@ -98,4 +102,26 @@ package enum MigrateCode {
     package static let noVolumes = "13174011"
     /// The integrity check found a difference.
     package static let integrity = "13174012"
+    /// The source uses a kind of configuration or a feature that the destination does not have.
+    package static let unknownFeature = "13174013"
+    /// The clocks of the two clusters differ too much.
+    package static let clockSkew = "13174014"
+    /// The network between the clusters is too slow for a short outage.
+    package static let roundTrip = "13174015"
+    /// The outage that is predicted is longer than the hold budget.
+    package static let predictedOutage = "13174016"
+    /// The source and the replica of a volume have no snapshot in common.
+    package static let baselineLost = "13174017"
+    /// An aggregate, volume or other object of the destination filled up or broke.
+    package static let storageRefused = "13174018"
+    /// The source knows nothing of the operation any more.
+    package static let sourceRecordLost = "13174019"
+    /// A pause failed.
+    package static let pauseFailed = "13173739"
+    /// An abort failed.
+    package static let abortFailed = "13173740"
+    /// The operation failed.
+    package static let migrateFailed = "13173741"
+    /// The abort is not possible in this state.
+    package static let abortRefused = "13173738"
 }

@@ -9,10 +9,21 @@ package enum MigrateKeys {
     /// All records of the source side.
     package static let sourcePrefix = "migrate/source/"
 
+    /// What is written to measure how long a transaction takes.
+    package static let probe = "migrate/probe"
+
     /// The destination's record of an operation.
     package static func destination(_ operation: ObjectUUID) -> String { destinationPrefix + operation.description }
     /// The source's record of an operation.
     package static func source(_ operation: ObjectUUID) -> String { sourcePrefix + operation.description }
+}
+
+/// A record whose format may change between versions of the software.
+package protocol VersionedRecord: Codable, Sendable {
+    /// The version that this software writes and reads.
+    static var currentFormatVersion: Int { get }
+    /// The version that it was written with.
+    var formatVersion: Int { get }
 }
 
 /// A record with the revision that it was read at.
@@ -30,7 +41,7 @@ package struct Stored<Record: Sendable>: Sendable {
 }
 
 /// Typed access to the records of one side.
-package struct MigrateRecords<Record: Codable & Sendable>: Sendable {
+package struct MigrateRecords<Record: VersionedRecord>: Sendable {
     private let database: any ReplicatedDatabase
     private let prefix: String
 
@@ -70,7 +81,24 @@ package struct MigrateRecords<Record: Codable & Sendable>: Sendable {
         _ = try await database.transact(when: [], [.delete(key: prefix + operation.description)])
     }
 
+    /// Only the version, whatever else the record holds.
+    private struct Version: Decodable { var formatVersion: Int }
+
     private static func decode(_ record: DatabaseRecord) throws -> Record {
-        try ConfigurationCoding.decode(Record.self, from: record.value, key: record.key)
+        let version = try ConfigurationCoding.decode(Version.self, from: record.value, key: record.key).formatVersion
+        guard version == Record.currentFormatVersion else {
+            throw MigrateError(
+                .wrongVersion,
+                code: MigrateCode.wrongVersion,
+                "the record at '\(record.key)' has format \(version), this version reads \(Record.currentFormatVersion)",
+                remedy: "run the version of the software that wrote it until the operation has ended"
+            )
+        }
+        return try ConfigurationCoding.decode(Record.self, from: record.value, key: record.key)
     }
+}
+
+/// What the names of all snapshots of an operation begin with.
+package func snapshotNamePrefix(of operation: ObjectUUID) -> String {
+    "godwit-migrate-\(operation.description.prefix(8))"
 }

@@ -49,39 +49,18 @@ package enum MigrationState: String, Codable, CaseIterable, Sendable {
     /// Complete, and something is worth a look.
     case migrateCompleteWithWarnings = "migrate_complete_with_warnings"
 
-    /// The states that may follow this one.
-    package var successors: Set<MigrationState> {
+    /// Whether the operation stands still until a user resumes it, pauses it or aborts it; the source serves.
+    package var isHalted: Bool {
         switch self {
-        case .precheckStarted: [.setupConfiguration, .migrateFailed]
-        case .setupConfiguration: [.transferring, .setupConfigurationFailed, .migratePausing, .cleanup]
-        case .setupConfigurationFailed: [.setupConfiguration, .migratePausing, .migrateAborting]
-        case .transferring: [.readyForCutover, .migratePausing, .migrateFailed]
-        case .readyForCutover: [.transferring, .cutoverTriggered, .migratePausing, .migrateFailed]
-        case .cutoverTriggered: [.cutoverStarted, .transferring, .migrateFailed]
-        case .cutoverStarted: [.cutoverComplete, .transferring, .migrateFailed]
-        case .cutoverComplete: [.postCutover]
-        case .postCutover: [.readyForSourceCleanup, .postCutoverFailed]
-        case .postCutoverFailed: [.postCutover, .readyForSourceCleanup]
-        case .readyForSourceCleanup: [.sourceCleanup]
-        case .sourceCleanup: [.migrateComplete, .migrateCompleteWithWarnings, .cleanupFailed]
-        case .cleanup: [.cleanupFailed, .destinationCleanedUp, .setupConfigurationFailed]
-        case .cleanupFailed: [.cleanup, .sourceCleanup, .migrateAborting]
-        case .destinationCleanedUp: [.migrateAborted, .setupConfigurationFailed]
-        case .migratePausing: [.migratePaused, .migratePauseFailed]
-        case .migratePaused: [.setupConfiguration, .transferring, .migrateAborting]
-        case .migratePauseFailed: [.migratePausing, .migrateAborting, .transferring]
-        case .migrateFailed: [.setupConfiguration, .transferring, .migratePausing, .migrateAborting]
-        case .migrateAborting: [.migrateAborted, .migrateAbortFailed, .cleanup]
-        case .migrateAbortFailed: [.migrateAborting]
-        case .migrateAborted, .migrateComplete, .migrateCompleteWithWarnings: []
+        case .migratePaused, .migratePauseFailed, .migrateFailed, .setupConfigurationFailed, .migrateAbortFailed: true
+        default: false
         }
     }
 
-    /// Whether nothing happens any more by itself and no action of this version leads out.
+    /// Whether nothing happens any more and no action leads out.
     package var isFinal: Bool {
         switch self {
-        case .migrateComplete, .migrateCompleteWithWarnings, .migrateAborted, .migrateFailed, .setupConfigurationFailed:
-            true
+        case .migrateComplete, .migrateCompleteWithWarnings, .migrateAborted: true
         default: false
         }
     }
@@ -89,7 +68,7 @@ package enum MigrationState: String, Codable, CaseIterable, Sendable {
 
 /// What the orchestrator does when it is started again: one saga or loop each.
 package enum MigrationPhase: String, Codable, Sendable {
-    /// Makes what the destination needs; undone on failure.
+    /// Makes what the destination needs; what is there already is kept.
     case setup
     /// Baseline, then incremental transfers until the cutover.
     case transfer
@@ -101,6 +80,12 @@ package enum MigrationPhase: String, Codable, Sendable {
     case postCutover = "post_cutover"
     /// Source deleted; only forward.
     case sourceCleanup = "source_cleanup"
+    /// On the way to a stop before the cutover: mirrors end, the source is unlocked, everything made is kept.
+    case halting
+    /// Stands still until a user acts.
+    case halted
+    /// Everything that was made is deleted on both sides.
+    case aborting
     /// Nothing left to do.
     case ended
 }
@@ -113,10 +98,27 @@ package enum MigrationAction: String, Codable, Sendable {
     case start
     /// Cutover.
     case cutover
-    /// Source cleanup.
+    /// Source cleanup, or the cleanup of an abort.
     case cleanup
     /// Pause.
     case pause
     /// Resume.
     case resume
+}
+
+/// What a user asked for while the operation was at work; it is met before the next extensive step, also by an
+/// orchestrator that is started again [156].
+package enum PendingRequest: String, Codable, Sendable {
+    /// Stand still and keep everything.
+    case pause
+    /// Delete everything that was made.
+    case abort
+}
+
+/// Where a halt leads.
+package enum HaltGoal: Codable, Equatable, Sendable {
+    /// To `migrate_paused`.
+    case pause
+    /// To a failed state, for this reason.
+    case failure(state: MigrationState, code: String, reason: String)
 }

@@ -8,14 +8,22 @@ package enum SourceRequest: Codable, Equatable, Sendable {
     case describe(svmName: String)
     /// Makes the source's record.
     case register(svm: ObjectUUID, destinationCluster: String)
-    /// Forgets the operation before the point of no return: unlocks, removes the snapshots named, deletes the record.
-    case forget(snapshots: [ObjectUUID])
+    /// Describes the SVM of the operation as it is now.
+    case refresh
+    /// Answers with so many bytes: measures the round trip and the rate between the clusters.
+    case probe(answerBytes: UInt64)
+    /// Ends the outgoing mirrors and unlocks. With `relationshipInfoOnly` the snapshots stay, so that a resume goes on
+    /// from them; otherwise they are deleted [115].
+    case release(relationshipInfoOnly: Bool)
+    /// Forgets the operation before the point of no return: unlocks, removes its snapshots, deletes the record. The SVM
+    /// is named, so that what is left is removed even when the record was lost.
+    case forget(svm: ObjectUUID)
     /// Takes a snapshot of every volume.
     case takeSnapshot(OperationSnapshot)
     /// Deletes snapshots from every volume; absent ones are no error.
     case deleteSnapshots([ObjectUUID])
-    /// Locks the configuration and stops snapshot creation for a cutover.
-    case lock(attempt: UInt64)
+    /// Locks the configuration and stops snapshot creation for a cutover, until the budget is over at the latest.
+    case lock(attempt: UInt64, budgetMilliseconds: UInt64)
     /// Takes `lock` back.
     case unlock(attempt: UInt64)
     /// The states of the outgoing mirrors.
@@ -42,9 +50,9 @@ package enum SourceRequest: Codable, Equatable, Sendable {
     /// How long to wait for an answer before the request is repeated.
     package var patienceMilliseconds: UInt64 {
         switch self {
-        case .pointOfNoReturn, .status, .releaseInterfaces, .mirrorStates: 3_000
+        case .pointOfNoReturn, .status, .releaseInterfaces, .mirrorStates, .probe: 3_000
         case .hold(_, _, let drainMilliseconds): drainMilliseconds + 5_000
-        case .contentHash, .deleteSVM, .deleteSnapshots, .forget: 3_600_000
+        case .contentHash, .deleteSVM, .deleteSnapshots, .forget, .release: 3_600_000
         case .takeSnapshot: 60_000
         default: 15_000
         }
@@ -59,13 +67,21 @@ package struct SourceCall: Codable, Equatable, Sendable {
     package var operation: ObjectUUID
     /// The caller's epoch: the source refuses older ones than it has seen.
     package var epoch: UInt64
+    /// The state of the operation, for the source's record; nil before there is one.
+    package var operationState: MigrationState?
     /// What is asked.
     package var request: SourceRequest
 
     /// Makes a call.
-    package init(operation: ObjectUUID, epoch: UInt64, request: SourceRequest) {
+    package init(
+        operation: ObjectUUID,
+        epoch: UInt64,
+        operationState: MigrationState? = nil,
+        request: SourceRequest
+    ) {
         self.operation = operation
         self.epoch = epoch
+        self.operationState = operationState
         self.request = request
     }
 }
@@ -74,7 +90,7 @@ package struct SourceCall: Codable, Equatable, Sendable {
 package enum SourceAnswer: Codable, Equatable, Sendable {
     /// Done; nothing more to say.
     case done
-    /// To `describe`.
+    /// To `describe` and `refresh`.
     case description(SVMDescription, findings: [PrecheckFinding])
     /// To `mirrorStates`, by the MSID's decimal form.
     case mirrorStates([String: MirrorState])
@@ -82,6 +98,9 @@ package enum SourceAnswer: Codable, Equatable, Sendable {
     case held([WindowStage])
     /// To `status`.
     case status(SourceRecord)
+    /// To `probe`: the source's wall clock in nanoseconds since 1970; the
+    /// bytes are the reply's attachment.
+    case probed(wallClockNanoseconds: Int64)
     /// To `contentHash`: sixteen hexadecimal digits.
     case contentHash(String)
 }

@@ -19,9 +19,9 @@ package enum SourceState: String, Codable, Sendable {
 }
 
 /// The source's own record of an operation, in its own database: the only arbiter of the point of no return.
-package struct SourceRecord: Codable, Equatable, Sendable {
+package struct SourceRecord: VersionedRecord, Equatable {
     /// The version of this format.
-    package static let currentFormatVersion = 1
+    package static let currentFormatVersion = 2
 
     /// The version it was written with.
     package var formatVersion = Self.currentFormatVersion
@@ -41,8 +41,12 @@ package struct SourceRecord: Codable, Equatable, Sendable {
     package var attempt: UInt64
     /// When the commit is given up, in nanoseconds of the wall clock; only in state `commit`.
     package var commitDeadlineWallClockNanoseconds: Int64?
+    /// When the configuration is unlocked again, in nanoseconds of the wall clock; only in state `locked`.
+    package var lockDeadlineWallClockNanoseconds: Int64?
     /// Why the last commit was given up.
     package var lastRecoveryReason: String?
+    /// The state of the operation as the last call told it: each side can say how far it is.
+    package var operationState: MigrationState
 
     /// The record of a new operation.
     package init(
@@ -59,6 +63,7 @@ package struct SourceRecord: Codable, Equatable, Sendable {
         self.destinationCluster = destinationCluster
         state = .prepared
         attempt = 0
+        operationState = .setupConfiguration
     }
 
     /// Whether the source may serve clients of this SVM after a start of the daemon.
@@ -72,8 +77,10 @@ package struct SourceRecord: Codable, Equatable, Sendable {
 
 /// What can happen to a source record.
 package enum SourceEvent: Equatable, Sendable {
-    /// A cutover begins: the configuration is locked.
-    case lock(attempt: UInt64)
+    /// A cutover begins: the configuration is locked, until the deadline at the latest.
+    case lock(attempt: UInt64, deadlineWallClockNanoseconds: Int64)
+    /// The configuration was locked for too long: the cutover ends here [140].
+    case expireLock(attempt: UInt64)
     /// The cutover is over without a commit, or its commit was given up.
     case unlock(attempt: UInt64)
     /// The commit begins and ends at the deadline at the latest.
@@ -94,20 +101,29 @@ extension SourceRecord {
     package func after(_ event: SourceEvent) throws(MigrateError) -> SourceRecord {
         var next = self
         switch event {
-        case .lock(let attempt):
+        case .lock(let attempt, let deadline):
             if state == .locked && self.attempt == attempt { return self }
             guard state == .prepared, attempt > self.attempt else { throw illegal(event) }
             next.state = .locked
             next.attempt = attempt
+            next.lockDeadlineWallClockNanoseconds = deadline
+        case .expireLock(let attempt):
+            // A commit that has begun has a timer of its own, and one that is over needs none.
+            guard state == .locked, attempt == self.attempt else { return self }
+            next.state = .recovered
+            next.lockDeadlineWallClockNanoseconds = nil
+            next.lastRecoveryReason = "the configuration was locked for longer than the pre-commit may take"
         case .unlock(let attempt):
             if state == .prepared { return self }
             guard state == .locked || state == .recovered, attempt == self.attempt else { throw illegal(event) }
             next.state = .prepared
+            next.lockDeadlineWallClockNanoseconds = nil
         case .arm(let attempt, let deadline):
             if state == .commit && self.attempt == attempt { return self }
             guard state == .locked, attempt == self.attempt else { throw illegal(event) }
             next.state = .commit
             next.commitDeadlineWallClockNanoseconds = deadline
+            next.lockDeadlineWallClockNanoseconds = nil
         case .recover(let attempt, let reason):
             // Nothing is held before the commit, so there is nothing to give up.
             if state == .prepared || state == .locked || state == .recovered { return self }
@@ -144,7 +160,13 @@ extension SourceRecord {
                 remedy: "go on with the destination; the source does not serve this SVM again"
             )
         }
-        if case .pointOfNoReturn = event {
+        let asksToCommit =
+            switch event {
+            case .pointOfNoReturn: true
+            case .arm: state == .recovered
+            default: false
+            }
+        if asksToCommit {
             return MigrateError(
                 .commitRecovered,
                 code: MigrateCode.wrongState,
@@ -160,18 +182,19 @@ extension SourceRecord {
         )
     }
 
-    /// Checks the caller's epoch and remembers a newer one.
+    /// Checks the caller's epoch, and remembers a newer one and the state of the operation.
     /// - Throws: `.fenced` when a caller with a newer epoch was there before.
-    package func fenced(by callerEpoch: UInt64) throws(MigrateError) -> SourceRecord {
-        guard callerEpoch >= epoch else {
+    package func fenced(by call: SourceCall) throws(MigrateError) -> SourceRecord {
+        guard call.epoch >= epoch else {
             throw MigrateError(
                 .fenced,
-                "epoch \(callerEpoch) of operation \(operation) has been superseded by \(epoch)",
+                "epoch \(call.epoch) of operation \(operation) has been superseded by \(epoch)",
                 remedy: "stop this orchestrator; another one has taken over"
             )
         }
         var next = self
-        next.epoch = callerEpoch
+        next.epoch = call.epoch
+        if let state = call.operationState { next.operationState = state }
         return next
     }
 }

@@ -69,7 +69,9 @@ package struct ControllerSourceStorage: SourceStorage {
                 exportPolicies: snapshot.exportPolicies(of: svm.uuid),
                 volumes: records,
                 interfaces: interfaces
-            )
+            ),
+            features: SVMDescription.knownFeatures.sorted(),
+            connectionCount: UInt64(controller.service(of: svm.uuid)?.connectionCount ?? 0)
         )
         return (description, findings)
     }
@@ -95,13 +97,38 @@ package struct ControllerSourceStorage: SourceStorage {
         try await edit(svm) { $0.migrateRole = operation == nil ? .none : .source }
     }
 
-    /// Locks or unlocks the configuration; a locked SVM's face is the operation's, so that nothing else opens its gate.
-    package func setConfigurationLock(_ operation: ObjectUUID?, of svm: ObjectUUID) async throws {
+    /// Locks the configuration; a locked SVM's face is the operation's, so that nothing else opens its gate.
+    package func lockConfiguration(of svm: ObjectUUID, for operation: ObjectUUID) async throws {
         try await edit(svm) { $0.configurationLock = operation }
-        if operation != nil {
-            try await controller.prepareService(of: svm)
-        } else {
-            controller.releaseService(of: svm)
+        try await controller.prepareService(of: svm)
+    }
+
+    /// Unlocks the configuration.
+    package func unlockConfiguration(of svm: ObjectUUID, from operation: ObjectUUID) async throws {
+        guard let record = try await controller.store.snapshot().svm(svm) else { return }
+        guard record.configurationLock == nil || record.configurationLock == operation else { return }
+        try await edit(svm) { if $0.configurationLock == operation { $0.configurationLock = nil } }
+        controller.releaseService(of: svm)
+        // What was changed in the record while the face was the operation's takes effect now.
+        await controller.reconcile()
+    }
+
+    /// Ends the outgoing mirrors.
+    package func endMirrors(of svm: ObjectUUID) async throws {
+        for volume in try await controller.store.snapshot().volumes(of: svm) {
+            controller.replicationListener?.disconnect(volume.msid)
+        }
+    }
+
+    /// Deletes the snapshots of an operation.
+    package func deleteSnapshots(namePrefix: String, of svm: ObjectUUID) async throws {
+        guard try await controller.store.snapshot().svm(svm) != nil else { return }
+        for (_, volume) in try await controller.volumes(of: svm) {
+            try await controller.pool.run {
+                for snapshot in volume.snapshots() where snapshot.name.hasPrefix(namePrefix) {
+                    try volume.deleteSnapshot(snapshot.uuid)
+                }
+            }
         }
     }
 
@@ -153,9 +180,7 @@ package struct ControllerSourceStorage: SourceStorage {
             $0.state = .stopped
             $0.configurationLock = operation
         }
-        for volume in try await controller.store.snapshot().volumes(of: svm) {
-            controller.replicationListener?.disconnect(volume.msid)
-        }
+        try await endMirrors(of: svm)
         controller.releaseService(of: svm)
         await controller.reconcile()
     }

@@ -17,13 +17,24 @@ package actor MigrateSource: SourceCluster {
     let crashPoints: CrashPoints
     let log: Logger
     private let waiting: Waiting
-    private let deadlines: AsyncStream<CommitDeadline>
-    private let deadlineSink: AsyncStream<CommitDeadline>.Continuation
+    private let deadlines: AsyncStream<Deadline>
+    private let deadlineSink: AsyncStream<Deadline>.Continuation
+    /// Largest answer to a probe.
+    static let probeBytesMax: UInt64 = 16 << 20
     /// The reply to the last `hold` of each operation, so that a repeated request gets the same answer.
     var heldReplies: [ObjectUUID: HeldReply] = [:]
 
-    /// A commit that ends by itself.
-    struct CommitDeadline: Sendable {
+    /// What ends by itself.
+    enum DeadlineKind: Sendable {
+        /// The lock of the configuration in pre-commit.
+        case lock
+        /// The commit.
+        case commit
+    }
+
+    /// When something ends by itself.
+    struct Deadline: Sendable {
+        var kind: DeadlineKind
         var operation: ObjectUUID
         var attempt: UInt64
         var monotonicNanoseconds: UInt64
@@ -50,7 +61,7 @@ package actor MigrateSource: SourceCluster {
         self.waiting = waiting
         self.crashPoints = crashPoints
         self.log = log
-        (deadlines, deadlineSink) = AsyncStream.makeStream(of: CommitDeadline.self)
+        (deadlines, deadlineSink) = AsyncStream.makeStream(of: Deadline.self)
     }
 
     /// What a daemon that was started again must do *before* it serves any SVM.
@@ -67,10 +78,19 @@ package actor MigrateSource: SourceCluster {
                 settled = try await give(up: operation, stored.record.attempt, "the source daemon was restarted")
             } else {
                 settled = stored.record
+                rearmLock(settled)
             }
             if !settled.mayServe { silenced.insert(settled.svm) }
         }
         return silenced
+    }
+
+    /// Watches a lock again for the time that is left of it; the wall clock says how much, because the monotonic one
+    /// began anew.
+    private func rearmLock(_ record: SourceRecord) {
+        guard record.state == .locked, let deadline = record.lockDeadlineWallClockNanoseconds else { return }
+        let left = max(0, deadline - environment.wallClockNanoseconds())
+        startTimer(.lock, record.operation, record.attempt, milliseconds: UInt64(left) / 1_000_000)
     }
 
     /// Finishes, after the storage is up, what `settleAfterRestart` decided: an SVM past the point of no return is
@@ -90,24 +110,54 @@ package actor MigrateSource: SourceCluster {
         }
     }
 
-    /// Whether the daemon takes part in an operation as the source of this SVM.
+    /// Every operation that this cluster is the source of.
+    package func list() async throws -> [SourceRecord] { try await records.all().map(\.record) }
+
+    /// The operations that an SVM takes part in as the source.
     package func records(of svm: ObjectUUID) async throws -> [SourceRecord] {
         try await records.all().map(\.record).filter { $0.svm == svm }
     }
 
-    private func watch(_ deadline: CommitDeadline) async {
+    private func watch(_ deadline: Deadline) async {
         do {
             let now = environment.monotonicNanoseconds()
             if deadline.monotonicNanoseconds > now {
                 try await waiting.nanoseconds(deadline.monotonicNanoseconds - now)
             }
-            try await expire(deadline)
+            switch deadline.kind {
+            case .lock: try await expireLock(deadline)
+            case .commit: try await expire(deadline)
+            }
         } catch {
             // Only a cancelled wait throws: the daemon stops, and its next start settles the commit.
         }
     }
 
-    private func expire(_ deadline: CommitDeadline) async throws {
+    /// Ends a pre-commit that took too long: one compare-and-set decides between it and the commit [140].
+    private func expireLock(_ deadline: Deadline) async throws {
+        while true {
+            do {
+                guard let stored = try await records.get(deadline.operation),
+                    stored.record.attempt == deadline.attempt
+                else { return }
+                let record = try await change(deadline.operation, on: nil) { record throws(MigrateError) in
+                    try record.after(.expireLock(attempt: deadline.attempt))
+                }
+                guard record.state == .recovered, record.attempt == deadline.attempt else { return }
+                try await storage.unlockConfiguration(of: record.svm, from: deadline.operation)
+                return log.warning("the pre-commit of operation \(deadline.operation) took too long: unlocked")
+            } catch let error as CancellationError {
+                throw error
+            } catch let error as MigrateError where error.kind == .notFound {
+                return
+            } catch {
+                log.error("the lock of operation \(deadline.operation) cannot be ended yet: \(error)")
+                try await waiting.milliseconds(100)
+            }
+        }
+    }
+
+    private func expire(_ deadline: Deadline) async throws {
         while true {
             do {
                 guard let stored = try await records.get(deadline.operation),
@@ -141,7 +191,7 @@ package actor MigrateSource: SourceCluster {
     func give(up operation: ObjectUUID, _ attempt: UInt64, _ reason: String) async throws -> SourceRecord {
         try await crashPoints.reached("source-recover", .before)
         do {
-            let record = try await change(operation, epoch: nil) { record throws(MigrateError) in
+            let record = try await change(operation, on: nil) { record throws(MigrateError) in
                 try record.after(.recover(attempt: attempt, reason: reason))
             }
             heldReplies[operation] = nil
@@ -153,24 +203,25 @@ package actor MigrateSource: SourceCluster {
         }
     }
 
-    /// Starts the timer of a commit.
-    func startTimer(_ operation: ObjectUUID, _ attempt: UInt64, milliseconds: UInt64) {
+    /// Starts a timer.
+    func startTimer(_ kind: DeadlineKind, _ operation: ObjectUUID, _ attempt: UInt64, milliseconds: UInt64) {
         let deadline = environment.monotonicNanoseconds() + milliseconds * 1_000_000
         deadlineSink.yield(
-            CommitDeadline(operation: operation, attempt: attempt, monotonicNanoseconds: deadline)
+            Deadline(kind: kind, operation: operation, attempt: attempt, monotonicNanoseconds: deadline)
         )
     }
 
-    /// Changes a record by compare-and-set until it succeeds or the change is refused. A nil epoch is the source's own.
+    /// Changes a record by compare-and-set until it succeeds or the change is refused. Without a call it is the
+    /// source's own change.
     func change(
         _ operation: ObjectUUID,
-        epoch: UInt64?,
+        on call: SourceCall?,
         _ body: (SourceRecord) throws(MigrateError) -> SourceRecord
     ) async throws -> SourceRecord {
         while true {
             guard let stored = try await records.get(operation) else { throw Self.unknown(operation) }
             var record = stored.record
-            if let epoch { record = try record.fenced(by: epoch) }
+            if let call { record = try record.fenced(by: call) }
             record = try body(record)
             if record == stored.record { return record }
             if try await records.put(record, of: operation, at: stored.revision) != nil { return record }

@@ -32,14 +32,17 @@ extension MigrateSource {
     private func answer(_ call: SourceCall) async throws -> SourceReply {
         switch call.request {
         case .describe(let name): return try await describe(name, call)
+        case .refresh: return try await refresh(call)
+        case .probe(let bytes): return try probe(bytes)
+        case .release(let relationshipInfoOnly): try await release(relationshipInfoOnly, call)
         case .register(let svm, let cluster): return try await register(svm, cluster, call)
-        case .forget(let snapshots): return try await forget(snapshots, call)
+        case .forget(let svm): return try await forget(svm, call)
         case .status: return SourceReply(.status(try await current(call)))
         case .takeSnapshot(let snapshot):
             try await storage.takeSnapshot(snapshot, of: current(call).svm)
         case .deleteSnapshots(let snapshots):
             try await storage.deleteSnapshots(snapshots, of: current(call).svm)
-        case .lock(let attempt): try await lock(attempt, call)
+        case .lock(let attempt, let budget): try await lock(attempt, budget, call)
         case .unlock(let attempt): try await unlock(attempt, call)
         case .mirrorStates:
             let states = try await storage.mirrorStates(of: current(call).svm)
@@ -60,8 +63,8 @@ extension MigrateSource {
     }
 
     /// The record, with the caller's epoch remembered.
-    private func current(_ call: SourceCall) async throws -> SourceRecord {
-        try await change(call.operation, epoch: call.epoch) { $0 }
+    func current(_ call: SourceCall) async throws -> SourceRecord {
+        try await change(call.operation, on: call) { $0 }
     }
 
     private func describe(_ name: String, _ call: SourceCall) async throws -> SourceReply {
@@ -101,13 +104,14 @@ extension MigrateSource {
                     remedy: "list the SVMs of the source cluster and start again"
                 )
             }
-            let record = SourceRecord(
+            var record = SourceRecord(
                 operation: call.operation,
                 epoch: call.epoch,
                 svm: svm,
                 svmName: name,
                 destinationCluster: cluster
             )
+            if let state = call.operationState { record.operationState = state }
             try await crashPoints.reached("source-register", .before)
             if try await records.put(record, of: call.operation, at: 0) != nil {
                 try await crashPoints.reached("source-register", .after)
@@ -115,40 +119,58 @@ extension MigrateSource {
         }
     }
 
-    private func forget(_ snapshots: [ObjectUUID], _ call: SourceCall) async throws -> SourceReply {
-        guard try await records.get(call.operation) != nil else { return SourceReply(.done) }
+    private func refresh(_ call: SourceCall) async throws -> SourceReply {
         let record = try await current(call)
-        guard !record.isPastPointOfNoReturn, record.state != .commit else {
+        guard let name = try await storage.name(of: record.svm),
+            let found = try await storage.describe(svmName: name)
+        else {
             throw MigrateError(
                 .refused,
-                code: MigrateCode.wrongState,
-                "operation \(call.operation) cannot be forgotten in state \(record.state.rawValue)",
-                remedy: "undo the commit first; after the point of no return go on instead"
+                code: MigrateCode.unknownSVM,
+                "the source cluster has no SVM \(record.svm) any more",
+                remedy: "abort the operation"
             )
         }
-        try await storage.deleteSnapshots(snapshots, of: record.svm)
-        try await storage.setConfigurationLock(nil, of: record.svm)
-        try await storage.setOperation(nil, of: record.svm)
-        try await records.delete(call.operation)
-        heldReplies[call.operation] = nil
-        return SourceReply(.done)
+        return SourceReply(.description(found.description, findings: found.findings))
     }
 
-    private func lock(_ attempt: UInt64, _ call: SourceCall) async throws {
-        try await crashPoints.reached("source-lock", .before)
-        let record = try await change(call.operation, epoch: call.epoch) { record throws(MigrateError) in
-            try record.after(.lock(attempt: attempt))
+    private func probe(_ answerBytes: UInt64) throws -> SourceReply {
+        guard answerBytes <= Self.probeBytesMax else {
+            throw MigrateError(
+                .refused,
+                "a probe of \(answerBytes) bytes is more than \(Self.probeBytesMax)",
+                remedy: "ask for less"
+            )
         }
-        try await storage.setConfigurationLock(call.operation, of: record.svm)
+        return SourceReply(
+            .probed(wallClockNanoseconds: environment.wallClockNanoseconds()),
+            attachment: [UInt8](repeating: 0x5a, count: Int(answerBytes))
+        )
+    }
+
+    private func lock(_ attempt: UInt64, _ budgetMilliseconds: UInt64, _ call: SourceCall) async throws {
+        try await crashPoints.reached("source-lock", .before)
+        let deadline = environment.wallClockNanoseconds() + Int64(clamping: budgetMilliseconds) * 1_000_000
+        let record = try await change(call.operation, on: call) { record throws(MigrateError) in
+            try record.after(.lock(attempt: attempt, deadlineWallClockNanoseconds: deadline))
+        }
+        startTimer(.lock, call.operation, attempt, milliseconds: budgetMilliseconds)
+        try await storage.lockConfiguration(of: record.svm, for: call.operation)
+        // The timer may have ended the lock before it was made.
+        if try await records.get(call.operation)?.record.state == .recovered {
+            try await storage.unlockConfiguration(of: record.svm, from: call.operation)
+        }
         try await crashPoints.reached("source-lock", .after)
     }
 
-    private func unlock(_ attempt: UInt64, _ call: SourceCall) async throws {
+    func unlock(_ attempt: UInt64, _ call: SourceCall) async throws {
         let before = try await current(call)
         // The gate first: an SVM is never left held without a record that says so.
         if before.state == .recovered { try await storage.reopenGate(of: before.svm) }
-        if !before.isPastPointOfNoReturn { try await storage.setConfigurationLock(nil, of: before.svm) }
-        _ = try await change(call.operation, epoch: call.epoch) { record throws(MigrateError) in
+        if !before.isPastPointOfNoReturn {
+            try await storage.unlockConfiguration(of: before.svm, from: call.operation)
+        }
+        _ = try await change(call.operation, on: call) { record throws(MigrateError) in
             try record.after(.unlock(attempt: attempt))
         }
     }
@@ -156,9 +178,9 @@ extension MigrateSource {
     private func arm(_ attempt: UInt64, _ budgetMilliseconds: UInt64, _ call: SourceCall) async throws {
         try await crashPoints.reached("source-arm", .before)
         // The timer starts before the record is written, so that the budget is never longer than was asked.
-        startTimer(call.operation, attempt, milliseconds: budgetMilliseconds)
+        startTimer(.commit, call.operation, attempt, milliseconds: budgetMilliseconds)
         let deadline = environment.wallClockNanoseconds() + Int64(budgetMilliseconds) * 1_000_000
-        _ = try await change(call.operation, epoch: call.epoch) { record throws(MigrateError) in
+        _ = try await change(call.operation, on: call) { record throws(MigrateError) in
             try record.after(.arm(attempt: attempt, deadlineWallClockNanoseconds: deadline))
         }
         try await crashPoints.reached("source-arm", .after)
@@ -253,7 +275,7 @@ extension MigrateSource {
                 remedy: "undo the cutover and try again"
             )
         }
-        _ = try await change(call.operation, epoch: call.epoch) { record throws(MigrateError) in
+        _ = try await change(call.operation, on: call) { record throws(MigrateError) in
             try record.after(.pointOfNoReturn(attempt: attempt))
         }
         try await crashPoints.reached("source-ponr", .after)
@@ -277,7 +299,7 @@ extension MigrateSource {
         try await crashPoints.reached("source-stop", .before)
         try await storage.releaseInterfaces(of: record.svm)
         try await storage.stop(record.svm, for: call.operation)
-        _ = try await change(call.operation, epoch: call.epoch) { record throws(MigrateError) in
+        _ = try await change(call.operation, on: call) { record throws(MigrateError) in
             try record.after(.release)
         }
         heldReplies[call.operation] = nil
@@ -290,7 +312,7 @@ extension MigrateSource {
         if record.state == .cleaned { return }
         try await crashPoints.reached("source-delete", .before)
         try await storage.deleteSVM(record.svm)
-        _ = try await change(call.operation, epoch: call.epoch) { record throws(MigrateError) in
+        _ = try await change(call.operation, on: call) { record throws(MigrateError) in
             try record.after(.clean)
         }
         try await crashPoints.reached("source-delete", .after)

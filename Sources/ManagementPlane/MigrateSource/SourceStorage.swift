@@ -11,8 +11,14 @@ package protocol SourceStorage: Sendable {
     func name(of svm: ObjectUUID) async throws -> String?
     /// Marks the SVM as the source of an operation, or (nil) as one that takes part in none.
     func setOperation(_ operation: ObjectUUID?, of svm: ObjectUUID) async throws
-    /// Locks the SVM's configuration, and with it snapshot creation, for an operation, or (nil) unlocks it.
-    func setConfigurationLock(_ operation: ObjectUUID?, of svm: ObjectUUID) async throws
+    /// Locks the SVM's configuration, and with it snapshot creation, for an operation.
+    func lockConfiguration(of svm: ObjectUUID, for operation: ObjectUUID) async throws
+    /// Unlocks what an operation has locked; a lock of another operation is left alone.
+    func unlockConfiguration(of svm: ObjectUUID, from operation: ObjectUUID) async throws
+    /// Ends the outgoing mirrors of the SVM's volumes.
+    func endMirrors(of svm: ObjectUUID) async throws
+    /// Deletes every snapshot whose name begins with `prefix`, from every volume of the SVM.
+    func deleteSnapshots(namePrefix: String, of svm: ObjectUUID) async throws
     /// Takes a snapshot of every volume of the SVM; a snapshot that is there already is no error.
     func takeSnapshot(_ snapshot: OperationSnapshot, of svm: ObjectUUID) async throws
     /// Deletes snapshots of every volume of the SVM; absent ones are no error.

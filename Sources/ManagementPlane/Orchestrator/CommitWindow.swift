@@ -18,6 +18,11 @@ enum CommitWindow {
     /// Performs the commit; returns when the source's record is past the point of no return.
     static func perform(_ migration: Migration) async throws {
         let record = migration.record
+        // From here on a pause or an abort comes too late: the record says so before anything is held.
+        try await migration.update {
+            try $0.requireNotInterrupted()
+            $0.isCommitting = true
+        }
         try await requireFresh(migration, record)
         guard let snapshot = record.finalSnapshot else {
             throw MigrateError(.failed, "the cutover has no final snapshot", remedy: "report this as a defect")
@@ -25,6 +30,9 @@ enum CommitWindow {
         try await migration.askAgain(
             .arm(attempt: record.attempt, budgetMilliseconds: record.options.holdBudgetMilliseconds)
         )
+        // The destination's own timer: what is not done by then is undone, whatever the source thinks [146].
+        let deadline =
+            migration.environment.monotonicNanoseconds() + record.options.holdBudgetMilliseconds * 1_000_000
         var clock = StageClock(migration.environment)
         let held = try await migration.ask(
             .hold(
@@ -35,13 +43,14 @@ enum CommitWindow {
         )
         guard case .held(let sourceStages) = held.answer else { throw Migration.strangeAnswer("hold") }
         clock.end("exchange")
-        try await verify(migration, snapshot)
+        try await verify(migration, snapshot, deadline)
         try await step("verify", migration, &clock)
         try await migration.storage.importProtocolState(held.attachment, of: record.svm)
         migration.remember { $0.importedAttempt = record.attempt }
         try await step("import", migration, &clock)
         try await migration.forEachVolume { try await migration.storage.setReplica(false, $0.msid) }
         try await step("promote", migration, &clock)
+        try requireTimeLeft(migration, deadline)
         try await pointOfNoReturn(migration, record.attempt)
         try await step("ponr-source", migration, &clock)
         await serveAtOnce(migration, &clock)
@@ -49,6 +58,7 @@ enum CommitWindow {
         let now = migration.environment.wallClockNanoseconds()
         try await migration.update {
             $0.window = stages
+            $0.outage = ObservedOutage(holdMicroseconds: stages.reduce(0) { $0 + $1.durationMicroseconds }, gaps: [])
             $0.times.cutoverComplete = now
         }
     }
@@ -70,9 +80,11 @@ enum CommitWindow {
     }
 
     /// Waits until every volume has the final snapshot: with it, everything that the source ever answered is here.
-    private static func verify(_ migration: Migration, _ snapshot: OperationSnapshot) async throws {
-        let deadline =
-            migration.environment.monotonicNanoseconds() + migration.record.options.holdBudgetMilliseconds * 1_000_000
+    private static func verify(
+        _ migration: Migration,
+        _ snapshot: OperationSnapshot,
+        _ deadline: UInt64
+    ) async throws {
         try await migration.forEachVolume { volume in
             while try await !migration.storage.hasSnapshot(snapshot.uuid, volume.msid) {
                 guard migration.environment.monotonicNanoseconds() < deadline else {
@@ -84,6 +96,16 @@ enum CommitWindow {
                 }
                 try await migration.waiting.nanoseconds(500_000)
             }
+        }
+    }
+
+    private static func requireTimeLeft(_ migration: Migration, _ deadline: UInt64) throws(MigrateError) {
+        guard migration.environment.monotonicNanoseconds() < deadline else {
+            throw MigrateError(
+                .failed,
+                "the hold budget of \(migration.record.options.holdBudgetMilliseconds) ms was over before the point of no return",
+                remedy: "the cutover is tried again; give a larger budget if it happens again"
+            )
         }
     }
 
@@ -127,6 +149,8 @@ enum CommitWindow {
     /// Takes a commit back: the source serves again, the replicas are replicas again.
     static func undo(_ migration: Migration) async throws {
         let record = migration.record
+        // A commit that never began has nothing to take back.
+        guard record.isCommitting else { return }
         let reason = record.log.events.last { $0.kind == .failed }?.reason ?? "undone"
         let reply = try await migration.askForEver(.recover(attempt: record.attempt, reason: reason))
         guard case .status(let source) = reply.answer else { throw Migration.strangeAnswer("recover") }

@@ -33,6 +33,28 @@ package final class ControllerDestinationStorage: DestinationStorage {
                 )
             )
         }
+        for interface in svm.interfaces {
+            guard let obstacle = AddressProbe.obstacle(address: interface.address, port: interface.port) else {
+                continue
+            }
+            findings.append(
+                PrecheckFinding(
+                    code: MigrateCode.interfaceAddress,
+                    "interface '\(interface.name)' cannot use \(interface.address):\(interface.port) here: \(obstacle)",
+                    remedy: "free the address and port, or give this node an address in the same subnet"
+                )
+            )
+        }
+        let placed = try await place(svm.volumes, options)
+        return (findings + placed.findings, placed.volumes)
+    }
+
+    /// Places volumes on the aggregates that may be used.
+    package func place(
+        _ volumes: [VolumeDescription],
+        _ options: MigrationOptions
+    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) {
+        let snapshot = try await controller.store.snapshot()
         var candidates: [PlacementCandidate] = []
         for record in snapshot.aggregates {
             guard options.aggregates.isEmpty || options.aggregates.contains(record.uuid) else { continue }
@@ -42,8 +64,38 @@ package final class ControllerDestinationStorage: DestinationStorage {
                 PlacementCandidate(aggregate: record.uuid, name: record.name, availableBytes: available)
             )
         }
-        let placed = DestinationPrecheck.place(svm.volumes, on: candidates)
-        return (findings + placed.findings, placed.volumes)
+        return DestinationPrecheck.place(volumes, on: candidates)
+    }
+
+    /// Deletes replicas.
+    package func removeVolumes(
+        _ volumes: [VolumeDescription],
+        of svm: SVMDescription,
+        for operation: ObjectUUID
+    ) async throws {
+        try await controller.change(as: .operation(operation)) { draft throws(ManagementError) in
+            guard draft.snapshot.svm(svm.uuid)?.configurationLock == operation else { return }
+            for volume in volumes where draft.snapshot.volume(volume.uuid) != nil {
+                try draft.deleteVolume(volume.uuid)
+            }
+        }
+        for volume in volumes { if let failure = controller.failure(of: volume.uuid) { throw failure } }
+    }
+
+    /// Deletes what the source does not have any more.
+    package func removeAbsent(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        let wanted = svm.configuration
+        try await controller.change(as: .operation(operation)) { draft throws(ManagementError) in
+            guard draft.snapshot.svm(svm.uuid)?.configurationLock == operation else { return }
+            for lif in draft.snapshot.lifs(of: svm.uuid)
+            where !wanted.interfaces.contains(where: { $0.uuid == lif.uuid }) { try draft.deleteLIF(lif.uuid) }
+            for volume in draft.snapshot.volumes(of: svm.uuid)
+            where !wanted.volumes.contains(where: { $0.uuid == volume.uuid }) { try draft.deleteVolume(volume.uuid) }
+            for policy in draft.snapshot.exportPolicies(of: svm.uuid)
+            where !wanted.exportPolicies.contains(where: { $0.identifier == policy.identifier }) {
+                try draft.deleteExportPolicy(policy.identifier)
+            }
+        }
     }
 
     /// Makes the SVM and its export policies.
@@ -132,6 +184,27 @@ package final class ControllerDestinationStorage: DestinationStorage {
         }
         let (state, current, failure) = replicator.status
         return VolumeMirrorStatus(state: state, transfer: current, failure: failure)
+    }
+
+    /// Ends the mirrors and deletes what need not be retained.
+    package func deleteMirrors(
+        of svm: SVMDescription,
+        namePrefix: String,
+        retaining: SnapshotRetention,
+        final: ObjectUUID?
+    ) async throws {
+        for volume in svm.volumes { try await stopMirror(volume.msid) }
+        if retaining == .all { return }
+        let retained = retaining == .onlyFinal ? final : nil
+        for volume in svm.volumes {
+            let volume = try self.volume(volume.msid)
+            try await blocking {
+                for snapshot in volume.snapshots()
+                where snapshot.name.hasPrefix(namePrefix) && snapshot.uuid != retained {
+                    try volume.deleteSnapshot(snapshot.uuid)
+                }
+            }
+        }
     }
 
     /// Ends transfer and stream.
@@ -274,7 +347,19 @@ package final class ControllerDestinationStorage: DestinationStorage {
         } catch let error as StorageError {
             switch error.code {
             case .noSpace, .damaged, .wrongOwner:
-                throw MigrateError(.refused, error.message, remedy: error.remedy)
+                throw MigrateError(
+                    .refused,
+                    code: MigrateCode.storageRefused,
+                    error.message,
+                    remedy: error.remedy
+                )
+            case .baselineLost:
+                throw MigrateError(
+                    .baselineLost,
+                    code: MigrateCode.baselineLost,
+                    error.message,
+                    remedy: "resume the operation: the volume gets a new baseline"
+                )
             case .notFound, .exists, .conflict, .inputOutput:
                 throw MigrateError(.failed, error.message, remedy: error.remedy)
             }

@@ -10,14 +10,25 @@ enum CutoverPhase {
     static let steps: [SagaStep<Migration>] = [
         SagaStep(
             "lock",
-            perform: { try await $0.askAgain(.lock(attempt: $0.record.attempt)) },
+            perform: { migration in
+                let record = migration.record
+                try record.requireNotInterrupted()
+                try await migration.askAgain(
+                    .lock(
+                        attempt: record.attempt,
+                        budgetMilliseconds: record.options.preCommitBudgetMilliseconds
+                    )
+                )
+            },
             undo: { try await $0.askForEver(.unlock(attempt: $0.record.attempt)) }
         ),
+        // With the configuration locked, this takes over what of it was still pending, too.
         SagaStep("last-transfer", perform: { try await TransferPhase.transferOnce($0) }),
         SagaStep(
             "prepare",
             perform: { migration in
                 let record = migration.record
+                try record.requireNotInterrupted()
                 try await migration.storage.prepareToServe(record.svm)
                 migration.remember { $0.preparedAttempt = record.attempt }
             },
@@ -49,32 +60,50 @@ enum CutoverPhase {
     static func run(_ migration: Migration) async throws {
         let now = migration.environment.wallClockNanoseconds()
         try await migration.update {
-            try $0.move(to: .cutoverStarted)
+            // A cutover that a user interrupts is run all the same: to undo what it has done.
+            guard $0.pending == nil else { return }
+            try $0.apply(.beginCutover)
             $0.times.cutoverStart = now
         }
         switch try await migration.run(steps, .reversible) {
         case .finished:
             try await migration.update { $0.enter(.takeover) }
         case .undone(let step, let reason), .failed(let step, let reason):
-            migration.remember { $0.cutoverFailures += 1 }
-            migration.log.warning("the cutover was undone at step '\(step)': \(reason)")
-            try await migration.update {
-                $0.say(
-                    MigrateCode.wrongState,
-                    "cutover \($0.attempt) was undone at step '\(step)', the source serves, it is tried again: \(reason)"
-                )
-                $0.lastFailedState = $0.state
-                $0.restartCount += 1
-                $0.finalSnapshot = nil
-                try $0.move(to: .transferring)
-                $0.enter(.transfer)
-            }
+            try await undone(migration, "at step '\(step)'", reason)
         case .stuck(let step, let reason):
-            try await migration.end(
+            try await migration.halt(
                 .migrateFailed,
                 "the cutover failed, and the undo of step '\(step)' too: \(reason); look at both clusters"
             )
         }
+    }
+
+    /// The source serves again. The operation goes back to its transfers, unless it was undone too often [181] or a user
+    /// wants something else.
+    private static func undone(_ migration: Migration, _ place: String, _ reason: String) async throws {
+        let verdict = FailureVerdict(migration.remember { $0.lastFailure })
+        let record = try await migration.update {
+            $0.isCommitting = false
+            $0.finalSnapshot = nil
+            guard $0.pending == nil else { return $0.enter(.transfer) }
+            $0.cutoverFailures += 1
+            $0.say(
+                MigrateCode.wrongState,
+                "cutover \($0.attempt) was undone \(place), the source serves, it is tried again: \(reason)"
+            )
+            $0.lastFailedState = $0.state
+            $0.restartCount += 1
+            try $0.apply(.undoCutover)
+            $0.enter(.transfer)
+        }
+        guard record.pending == nil else { return }
+        migration.log.warning("the cutover was undone \(place): \(reason)")
+        let isHopeless = verdict == .giveUp && migration.remember { $0.lastFailure?.kind != .commitRecovered }
+        guard isHopeless || record.cutoverFailures >= record.options.cutoverAttemptsMax else { return }
+        try await migration.halt(
+            .migrateFailed,
+            "\(record.cutoverFailures) cutovers in a row were undone, the last one \(place): \(reason)"
+        )
     }
 
     /// Brings every volume, each on its own, from asynchronous to synchronous and waits until all are INSYNC.
@@ -84,6 +113,7 @@ enum CutoverPhase {
         let deadline =
             migration.environment.monotonicNanoseconds() + record.options.synchronizeMilliseconds * 1_000_000
         while true {
+            try migration.record.requireNotInterrupted()
             var waitingFor: [String] = []
             for volume in record.svm.volumes {
                 let status = migration.storage.mirrorStatus(of: volume.msid)

@@ -19,6 +19,16 @@ package struct VolumeMirrorStatus: Sendable, Equatable {
     }
 }
 
+/// What becomes of the snapshots of an operation when its mirrors are deleted on the destination [113-114].
+package enum SnapshotRetention: Sendable {
+    /// All stay: RETAIN_ALL_SNAPSHOTS, after a pause or a failure, so that a resume goes on from them.
+    case all
+    /// None stays: RETAIN_NO_SNAPSHOTS, after an abort.
+    case none
+    /// Only the final one stays, for the integrity check: RETAIN_ONLY_FINAL_SNAPSHOT, after the cutover.
+    case onlyFinal
+}
+
 /// What the orchestrator needs of its own cluster's storage. Every deed is idempotent. A `MigrateError` of kind
 /// `.refused` means that trying again is of no use (no space, damage); every other error is tried again.
 package protocol DestinationStorage: Sendable {
@@ -27,6 +37,15 @@ package protocol DestinationStorage: Sendable {
         _ svm: SVMDescription,
         _ options: MigrationOptions
     ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription])
+    /// Chooses an aggregate for each of some volumes of an SVM that is here already.
+    func place(
+        _ volumes: [VolumeDescription],
+        _ options: MigrationOptions
+    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription])
+    /// Deletes some replicas of the operation's SVM; absent ones are no error.
+    func removeVolumes(_ volumes: [VolumeDescription], of svm: SVMDescription, for operation: ObjectUUID) async throws
+    /// Deletes the volumes, interfaces and export policies of the operation's SVM that its description does not have.
+    func removeAbsent(_ svm: SVMDescription, for operation: ObjectUUID) async throws
     /// Makes the SVM and its export policies, stopped and locked for the operation, with the same name and identity.
     func createSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws
     /// Makes the volumes as replicas with the same identities.
@@ -46,6 +65,14 @@ package protocol DestinationStorage: Sendable {
     func startSynchronous(_ volume: VolumeMSID, of svm: SVMDescription) async throws
     /// What the mirror of a volume is doing; cheap.
     func mirrorStatus(of volume: VolumeMSID) -> VolumeMirrorStatus
+    /// Ends the mirrors of the SVM and deletes the snapshots whose names begin with `namePrefix`, save those that are to
+    /// be retained [113].
+    func deleteMirrors(
+        of svm: SVMDescription,
+        namePrefix: String,
+        retaining: SnapshotRetention,
+        final: ObjectUUID?
+    ) async throws
     /// Ends transfer and stream of a volume; nothing more is applied afterwards.
     func stopMirror(_ volume: VolumeMSID) async throws
     /// Whether a snapshot is there, with all that came before it.

@@ -2,6 +2,7 @@ import Environment
 package import Identity
 import Logging
 package import MigrateOperation
+import ReplicatedDatabase
 import Saga
 import Synchronization
 
@@ -10,12 +11,14 @@ package final class Migration: Sendable {
     /// The operation.
     package let operation: ObjectUUID
     let storage: any DestinationStorage
+    let slots: TransferSlots
     let clusterName: String
     let environment: Environment
     let waiting: Waiting
     let crashPoints: CrashPoints
     let log: Logger
     private let directory: any SourceClusterDirectory
+    private let database: any ReplicatedDatabase
     private let records: MigrateRecords<DestinationRecord>
     private let epoch: UInt64
     private let stored: Mutex<Stored<DestinationRecord>>
@@ -31,15 +34,16 @@ package final class Migration: Sendable {
         var importedAttempt: UInt64?
         /// The integrity check found a difference.
         var isDifferent = false
-        /// Cutovers in a row that were undone.
-        var cutoverFailures = 0
+        /// Why the last step of a saga failed, when it said so in a form that decides what is done about it.
+        var lastFailure: MigrateError?
     }
 
     init(
         _ stored: Stored<DestinationRecord>,
-        records: MigrateRecords<DestinationRecord>,
+        database: any ReplicatedDatabase,
         directory: any SourceClusterDirectory,
         storage: any DestinationStorage,
+        slots: TransferSlots,
         clusterName: String,
         environment: Environment,
         waiting: Waiting,
@@ -49,9 +53,11 @@ package final class Migration: Sendable {
         operation = stored.record.operation
         epoch = stored.record.epoch
         self.stored = Mutex(stored)
-        self.records = records
+        self.database = database
+        records = MigrateRecords(database, prefix: MigrateKeys.destinationPrefix)
         self.directory = directory
         self.storage = storage
+        self.slots = slots
         self.clusterName = clusterName
         self.environment = environment
         self.waiting = waiting
@@ -104,25 +110,71 @@ package final class Migration: Sendable {
         stored.withLock { if fresh.revision > $0.revision { $0 = fresh } }
     }
 
+    /// Moves to the state that an event leads to, unless a user has asked for a pause or an abort.
+    /// - Throws: `.interrupted` when a user has.
+    @discardableResult
+    func progress(
+        _ event: OperationEvent,
+        _ body: (inout DestinationRecord) throws -> Void = { _ in }
+    ) async throws -> DestinationRecord {
+        try await update {
+            try $0.requireNotInterrupted()
+            try $0.apply(event)
+            try body(&$0)
+        }
+    }
+
+    /// Deletes the record: nothing is left of the operation.
+    func forget() async throws { try await records.delete(operation) }
+
+    /// Measures the way to the source.
+    func measurePath() async throws -> PathMeasurement {
+        try await Prediction.path(
+            to: try await directory.sourceCluster(peerName: record.peerName),
+            operation: operation,
+            database: database,
+            environment: environment,
+            measuresRate: false
+        )
+    }
+
     /// Asks the source once.
     func ask(_ request: SourceRequest) async throws -> SourceReply {
+        let record = record
         let source = try await directory.sourceCluster(peerName: record.peerName)
-        return try await source.send(SourceCall(operation: operation, epoch: epoch, request: request))
+        return try await source.send(
+            SourceCall(operation: operation, epoch: epoch, operationState: record.state, request: request)
+        )
     }
 
     /// Asks the source a few times when it does not answer [173].
     @discardableResult
     func askAgain(_ request: SourceRequest, times: Int = 5) async throws -> SourceReply {
-        var delayMilliseconds: UInt64 = 50
+        var backOff = BackOff(minMilliseconds: 50, maxMilliseconds: 5_000)
         for _ in 1..<times {
             do {
                 return try await ask(request)
             } catch let error as MigrateError where error.kind == .unreachable {
-                try await waiting.milliseconds(delayMilliseconds)
-                delayMilliseconds *= 2
+                try await waiting.milliseconds(backOff.next(environment))
             }
         }
         return try await ask(request)
+    }
+
+    /// Waits in short pieces, and stops waiting when a user asks for something.
+    /// - Throws: `.interrupted` when a pause or an abort was asked for.
+    func waitInterruptibly(milliseconds: UInt64, until isOver: (DestinationRecord) -> Bool = { _ in false })
+        async throws
+    {
+        var waited: UInt64 = 0
+        while waited < milliseconds {
+            let record = record
+            try record.requireNotInterrupted()
+            if isOver(record) { return }
+            let piece = min(100, milliseconds - waited)
+            try await waiting.milliseconds(piece)
+            waited += piece
+        }
     }
 
     /// Asks the source until it answers; only an answer that makes asking useless is thrown.
@@ -163,7 +215,21 @@ package final class Migration: Sendable {
     /// Runs a saga from where the record's log stands.
     func run(_ steps: [SagaStep<Migration>], _ direction: SagaPlan.Direction) async throws -> SagaOutcome {
         var sagaLog = record.log
-        return try await SagaRunner(steps, direction: direction).run(
+        let remembering = steps.map { step in
+            SagaStep<Migration>(
+                step.name,
+                perform: { migration in
+                    migration.remember { $0.lastFailure = nil }
+                    do { try await step.perform(migration) } catch let error as MigrateError {
+                        migration.remember { $0.lastFailure = error }
+                        throw error
+                    }
+                },
+                undo: step.undo,
+                isDone: step.isDone
+            )
+        }
+        return try await SagaRunner(remembering, direction: direction).run(
             self,
             log: &sagaLog,
             persist: { events in try await self.update { $0.log = events } },

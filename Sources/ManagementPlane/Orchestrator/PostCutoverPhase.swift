@@ -9,9 +9,14 @@ enum PostCutoverPhase {
         SagaStep(
             "delete-transfer-snapshots",
             perform: { migration in
-                let snapshots = migration.record.transferSnapshots.map(\.uuid)
-                try await migration.askForEver(.deleteSnapshots(snapshots))
-                try await migration.storage.deleteSnapshots(snapshots, of: migration.record.svm)
+                let record = migration.record
+                try await migration.askForEver(.deleteSnapshots(record.transferSnapshots.map(\.uuid)))
+                try await migration.storage.deleteMirrors(
+                    of: record.svm,
+                    namePrefix: record.snapshotNamePrefix,
+                    retaining: .onlyFinal,
+                    final: record.finalSnapshot?.uuid
+                )
                 try await migration.update { $0.transferSnapshots = [] }
             }
         ),
@@ -19,10 +24,10 @@ enum PostCutoverPhase {
 
     /// Runs the phase.
     static func run(_ migration: Migration) async throws {
-        try await migration.update { try $0.move(to: .postCutover) }
-        guard try await migration.goForward(steps, retryState: .postCutoverFailed) else { return }
+        try await migration.update { try $0.apply(.beginPostCutover) }
+        guard try await migration.goForward(steps, retry: (.failPostCutover, .beginPostCutover)) else { return }
         try await migration.update {
-            try $0.move(to: .readyForSourceCleanup)
+            try $0.apply(.finishPostCutover)
             $0.enter(.sourceCleanup)
         }
     }

@@ -5,70 +5,71 @@ import MigrateOperation
 import Saga
 
 /// Setup [123-130]: records on both sides, then the destination SVM, stopped and locked, with volumes and interfaces.
-/// Undone as a whole when a step fails.
+///
+/// It is also where a resume begins [159]: what is there already is kept, what the source has changed is reconciled.
+/// A failure that does not heal leaves what was made, locked, for a resume or an abort [178].
 enum SetupPhase {
     static let steps: [SagaStep<Migration>] = [
         SagaStep(
             "source-record",
             perform: { migration in
                 let record = migration.record
+                try record.requireNotInterrupted()
                 try await migration.askAgain(
                     .register(svm: record.svm.uuid, destinationCluster: migration.clusterName)
                 )
-            },
-            undo: { migration in
-                let snapshots = migration.record.transferSnapshots.map(\.uuid)
-                try await migration.askForEver(.forget(snapshots: snapshots))
             }
         ),
         SagaStep(
-            "destination-svm",
-            perform: { try await $0.storage.createSVM($0.record.svm, for: $0.operation) },
-            undo: { try await $0.storage.deleteSVM($0.record.svm, for: $0.operation) }
-        ),
-        // The undo of the SVM takes what is in it along, so these two need none.
-        SagaStep(
-            "destination-volumes",
-            perform: { try await $0.storage.createVolumes($0.record.svm, for: $0.operation) }
-        ),
-        SagaStep(
-            "destination-interfaces",
-            perform: { try await $0.storage.createInterfaces($0.record.svm, for: $0.operation) }
+            "destination-objects",
+            perform: { migration in
+                try migration.record.requireNotInterrupted()
+                try await Reconciliation.run(migration, isForced: true)
+            }
         ),
     ]
 
     /// Runs the phase.
     static func run(_ migration: Migration) async throws {
-        try await migration.update { try $0.move(to: .setupConfiguration) }
-        switch try await migration.run(steps, .reversible) {
-        case .finished:
-            try await migration.update {
-                try $0.move(to: .transferring)
-                $0.enter(.transfer)
+        try await migration.progress(.beginSetup)
+        var failures: UInt64 = 0
+        var backOff = BackOff(minMilliseconds: 100, maxMilliseconds: 5_000)
+        while true {
+            let outcome = try await migration.run(steps, .forwardOnly)
+            if outcome == .finished { break }
+            guard case .failed(let step, let reason) = outcome else { continue }
+            try migration.record.requireNotInterrupted()
+            failures += 1
+            switch FailureVerdict(migration.remember { $0.lastFailure }) {
+            case .waitForPeer:
+                try await PeerHealth.waitForSource(migration)
+                failures = 0
+            case .tryAgain where failures <= migration.record.options.retriesMax:
+                migration.log.warning("step '\(step)' failed and is tried again: \(reason)")
+                try await migration.update {
+                    $0.say(MigrateCode.startFailed, "step '\(step)' failed and is tried again: \(reason)")
+                }
+                try await migration.waitInterruptibly(milliseconds: backOff.next(migration.environment))
+            case .tryAgain, .giveUp:
+                return try await migration.halt(
+                    .setupConfigurationFailed,
+                    "setup failed at step '\(step)': \(reason)"
+                )
             }
-        case .undone(let step, let reason), .failed(let step, let reason):
-            try await migration.end(.setupConfigurationFailed, "setup failed at step '\(step)': \(reason)")
-        case .stuck(let step, let reason):
-            try await migration.end(
-                .setupConfigurationFailed,
-                "setup failed, and the undo of step '\(step)' too: \(reason); remove what is left by hand"
-            )
         }
+        try await migration.progress(.transfer) { $0.enter(.transfer) }
     }
 }
 
 extension Migration {
-    /// Ends the operation in a failed state, with its reason.
-    func end(_ state: MigrationState, _ reason: String) async throws {
+    /// Begins the way to a failed state: mirrors end, the source is unlocked, everything made is kept [177].
+    func halt(_ state: MigrationState, _ reason: String) async throws {
         log.error("the migrate operation failed: \(reason)")
+        let code = remember { $0.lastFailure?.code } ?? MigrateCode.migrateFailed
         try await update {
             $0.lastFailedState = $0.state
-            try $0.move(to: state)
-            $0.say(MigrateCode.startFailed, reason)
-            $0.enter(.ended)
-            $0.lastAction = $0.currentAction
-            $0.currentAction = .none
-            $0.times.end = self.environment.wallClockNanoseconds()
+            $0.haltGoal = .failure(state: state, code: code, reason: reason)
+            $0.enter(.halting)
         }
     }
 }

@@ -24,15 +24,15 @@ enum SourceCleanupPhase {
         while !migration.record.options.isAutoSourceCleanup && !migration.record.isSourceCleanupRequested {
             try await migration.waiting.milliseconds(100)
         }
-        let now = migration.environment.wallClockNanoseconds()
         try await migration.update {
-            try $0.move(to: .sourceCleanup)
+            try $0.apply(.beginSourceCleanup)
             $0.currentAction = .cleanup
         }
         switch try await migration.run(steps, .forwardOnly) {
         case .finished:
+            let now = migration.environment.wallClockNanoseconds()
             try await migration.update {
-                try $0.move(to: $0.messages.isEmpty ? .migrateComplete : .migrateCompleteWithWarnings)
+                try $0.apply($0.messages.isEmpty ? .complete : .completeWithWarnings)
                 $0.lastAction = .cleanup
                 $0.currentAction = .none
                 $0.times.end = now
@@ -50,7 +50,7 @@ enum SourceCleanupPhase {
             migration.remember { $0.isDifferent = false }
             try await migration.update {
                 $0.lastFailedState = $0.state
-                try $0.move(to: .cleanupFailed)
+                try $0.apply(.failSourceCleanup)
                 $0.say(MigrateCode.integrity, "source cleanup failed at step '\(step)': \(reason)")
                 // A difference between the two sides is never met by deleting one of them: somebody must look first.
                 $0.options.isAutoSourceCleanup = false

@@ -14,10 +14,12 @@ enum TakeoverPhase {
 
     /// Runs the phase.
     static func run(_ migration: Migration) async throws {
-        guard try await migration.goForward(steps, retryState: nil) else { return }
+        guard try await migration.goForward(steps, retry: nil) else { return }
         let now = migration.environment.wallClockNanoseconds()
         try await migration.update {
-            try $0.move(to: .cutoverComplete)
+            try $0.apply(.completeCutover)
+            $0.isCommitting = false
+            $0.cutoverFailures = 0
             if $0.times.cutoverComplete == nil { $0.times.cutoverComplete = now }
             $0.lastAction = .cutover
             $0.currentAction = .none
@@ -74,25 +76,26 @@ enum TakeoverPhase {
 
 extension Migration {
     /// Runs a saga that only goes forward until it finishes.
-    /// - Parameter retryState: The state to show while a failed step waits for its next try; nil keeps the state.
+    /// - Parameter retry: The events that say that a failed step waits for its next try, and that it is tried again; nil
+    ///   keeps the state.
     /// - Returns: Whether it finished; false when it is stuck, which ends the operation.
-    func goForward(_ steps: [SagaStep<Migration>], retryState: MigrationState?) async throws -> Bool {
-        var delayMilliseconds: UInt64 = 50
-        let workingState = record.state
+    func goForward(
+        _ steps: [SagaStep<Migration>],
+        retry: (failed: OperationEvent, again: OperationEvent)?
+    ) async throws -> Bool {
+        var backOff = BackOff(minMilliseconds: 50, maxMilliseconds: 5_000)
         while true {
             switch try await run(steps, .forwardOnly) {
             case .finished:
-                try await update { try $0.move(to: workingState) }
                 return true
             case .failed(let step, let reason), .undone(let step, let reason):
                 log.warning("step '\(step)' failed and is tried again: \(reason)")
                 try await update {
                     $0.say(MigrateCode.wrongState, "step '\(step)' failed and is tried again: \(reason)")
-                    if let retryState { try $0.move(to: retryState) }
+                    if let retry { try $0.apply(retry.failed) }
                 }
-                try await waiting.milliseconds(delayMilliseconds)
-                delayMilliseconds = min(delayMilliseconds * 2, 5_000)
-                if retryState != nil { try await update { try $0.move(to: workingState) } }
+                try await waiting.milliseconds(backOff.next(environment))
+                if let retry { try await update { try $0.apply(retry.again) } }
             case .stuck(let step, let reason):
                 log.critical("step '\(step)' is stuck: \(reason)")
                 return false

@@ -12,7 +12,7 @@ struct MigrateWatch {
     /// States in which nothing more happens by itself.
     private static let finalStates: Set<String> = [
         "migrate_complete", "migrate_complete_with_warnings", "migrate_failed", "setup_configuration_failed",
-        "migrate_aborted", "cleanup_failed",
+        "migrate_aborted", "cleanup_failed", "migrate_paused", "migrate_pause_failed", "migrate_abort_failed",
     ]
 
     /// Prints what happens.
@@ -140,6 +140,11 @@ struct MigrateWatch {
             lines.append(
                 "  window \(record[path: "godwit.window_ms"]?.plain ?? "?") ms: \(parts.joined(separator: " "))"
             )
+        }
+        if let predicted = record[path: "godwit.predicted_outage_ms"]?.plain {
+            let held = record[path: "godwit.outage.hold_ms"].map { ", measured \($0.plain) ms" } ?? ""
+            let gap = record[path: "godwit.outage.longest_gap_ms"].map { ", longest client gap \($0.plain) ms" } ?? ""
+            lines.append("  outage: predicted \(predicted) ms\(held)\(gap)")
         }
         lines.append("  volumes verified on both sides: \(record[path: "godwit.volumes_verified"]?.plain ?? "0")")
         lines += record.values(at: "messages.message").map { "  message: \($0.plain)" }

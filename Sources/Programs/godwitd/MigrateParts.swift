@@ -70,7 +70,7 @@ struct MigrateParts: Sendable {
     /// The routes: migrations for users, calls of other clusters.
     func routes(_ controller: StorageController, _ jobs: JobManager) -> [any RouteGroup] {
         [
-            MigrationRoutes(orchestrator: orchestrator, controller: controller, jobs: jobs),
+            MigrationRoutes(orchestrator: orchestrator, source: source, controller: controller, jobs: jobs),
             PeerRoutes(routes: ClusterServiceRoutes(source: source, store: store)),
         ]
     }

@@ -74,6 +74,8 @@ final class NFSClientService: ClientService {
         listeners.withLock { $0.keys.sorted { ($0.address, $0.port) < ($1.address, $1.port) } }
     }
 
+    var connectionCount: Int { listeners.withLock { $0.values.reduce(0) { $0 + $1.connectionCount } } }
+
     func bind(_ endpoint: NetworkEndpoint) async throws {
         if listeners.withLock({ $0[endpoint] != nil }) { return }
         do {

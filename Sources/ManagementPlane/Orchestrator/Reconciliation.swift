@@ -1,0 +1,87 @@
+import ClusterConfiguration
+import Environment
+import Identity
+import Logging
+import MigrateOperation
+
+/// Brings what the destination has of the SVM in line with what the source has now [159]: volumes, export policies and
+/// interfaces that were made, changed or deleted since it was described last.
+enum Reconciliation {
+    /// Asks the source and mends the difference; changes nothing when there is none.
+    static func run(_ migration: Migration, isForced: Bool = false) async throws {
+        guard case .description(let found, _) = try await migration.askAgain(.refresh).answer else {
+            throw Migration.strangeAnswer("refresh")
+        }
+        let record = migration.record
+        var svm = found
+        svm.volumes = try await place(found, record, migration)
+        let isChanged = !isSame(record.svm, svm) || !record.baselineLost.isEmpty
+        guard isChanged || isForced else { return }
+        let gone = record.svm.volumes.filter { old in
+            !svm.volumes.contains { $0.uuid == old.uuid && $0.msid == old.msid }
+                || record.baselineLost.contains(old.msid.description)
+        }
+        for volume in gone { try await migration.storage.stopMirror(volume.msid) }
+        if isChanged {
+            migration.log.notice("the configuration of the SVM has changed on the source and is taken over")
+        }
+        // First the storage, then the record: after a crash in between the difference is found again.
+        try await migration.storage.removeVolumes(gone, of: svm, for: migration.operation)
+        try await migration.storage.removeAbsent(svm, for: migration.operation)
+        try await migration.storage.createSVM(svm, for: migration.operation)
+        try await migration.storage.createVolumes(svm, for: migration.operation)
+        try await migration.storage.createInterfaces(svm, for: migration.operation)
+        let placed = svm
+        try await migration.update { record in
+            record.svm = placed
+            record.baselineLost = []
+            for volume in gone { record.progress[volume.msid.description] = nil }
+        }
+    }
+
+    /// Volumes that the destination has stay where they are; only new ones are placed.
+    private static func place(
+        _ found: SVMDescription,
+        _ record: DestinationRecord,
+        _ migration: Migration
+    ) async throws -> [VolumeDescription] {
+        let known = Dictionary(
+            record.svm.volumes.map { ($0.msid, $0.destinationAggregate) },
+            uniquingKeysWith: { first, _ in first }
+        )
+        var volumes = found.volumes.map { volume in
+            var volume = volume
+            volume.destinationAggregate = known[volume.msid] ?? nil
+            return volume
+        }
+        let new = volumes.filter { $0.destinationAggregate == nil }
+        if new.isEmpty { return volumes }
+        let (findings, placed) = try await migration.storage.place(new, record.options)
+        guard findings.isEmpty else {
+            throw MigrateError(
+                .refused,
+                code: findings[0].code,
+                findings.map(\.message).joined(separator: "; "),
+                remedy: findings.map(\.remedy).joined(separator: "; ")
+            )
+        }
+        for volume in placed {
+            guard let index = volumes.firstIndex(where: { $0.msid == volume.msid }) else { continue }
+            volumes[index] = volume
+        }
+        return volumes
+    }
+
+    /// Whether two descriptions ask for the same objects. Locks, roles and what is in use do not count.
+    static func isSame(_ left: SVMDescription, _ right: SVMDescription) -> Bool {
+        func essence(_ svm: SVMDescription) -> SVMConfiguration {
+            var configuration = svm.configuration
+            configuration.svm.configurationLock = nil
+            configuration.svm.migrateRole = .none
+            return configuration
+        }
+        return essence(left) == essence(right) && left.replicationAddress == right.replicationAddress
+            && left.replicationPort == right.replicationPort && left.replicationSecret == right.replicationSecret
+            && left.volumes.map(\.destinationAggregate) == right.volumes.map(\.destinationAggregate)
+    }
+}
