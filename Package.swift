@@ -142,7 +142,7 @@ let package = Package(
             [
                 "MigrateOperation", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase",
                 "Replication",
-                "Environment", "Identity", "VolumeEngine", "PeerTransport", logging,
+                "Environment", "Identity", "VolumeEngine", logging,
             ]
         ),
         room(

@@ -2,15 +2,21 @@ import Dispatch
 
 /// Threads for calls that wait for a disk or another cluster, so that the cooperative pool never does.
 package struct BlockingPool: Sendable {
-    private let queue = DispatchQueue(label: "godwit.blocking", attributes: .concurrent)
+    private let execute: @Sendable (@escaping @Sendable () -> Void) -> Void
 
     /// A pool of its own threads.
-    package init() {}
+    package init() {
+        let queue = DispatchQueue(label: "godwit.blocking", attributes: .concurrent)
+        execute = { body in queue.async(execute: body) }
+    }
+
+    /// A pool whose threads somebody else has: `execute` runs what it is given beside its caller.
+    package init(execute: @escaping @Sendable (@escaping @Sendable () -> Void) -> Void) { self.execute = execute }
 
     /// Runs a blocking call on a thread of the pool and returns what it returns.
     package func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
         try await withCheckedThrowingContinuation { continuation in
-            queue.async { continuation.resume(with: Result(catching: body)) }
+            execute { continuation.resume(with: Result(catching: body)) }
         }
     }
 }

@@ -1,6 +1,6 @@
 package import ClusterConfiguration
 package import Identity
-import PeerTransport
+import Replication
 import Synchronization
 import VolumeEngine
 

@@ -2,8 +2,8 @@ package import ClusterConfiguration
 package import Environment
 package import Identity
 package import Logging
-package import PeerTransport
-import Replication
+import PeerTransport
+package import Replication
 import Synchronization
 package import VolumeEngine
 
@@ -61,7 +61,7 @@ package final class StorageController: Sendable {
         var aggregates: [ObjectUUID: Aggregate] = [:]
         var services: [ObjectUUID: ServiceState] = [:]
         var failures: [ObjectUUID: ManagementError] = [:]
-        var listener: ReplicationListener?
+        var listener: (any ReplicationServing)?
         var isStopped = false
     }
 
@@ -72,7 +72,9 @@ package final class StorageController: Sendable {
     /// What happened in storage.
     package let events: EventLog
     /// Threads for blocking calls.
-    package let pool = BlockingPool()
+    package let pool: BlockingPool
+    /// How replication reaches other clusters.
+    package let transport: any ReplicationTransport
     /// Time and chance.
     package let environment: Environment
 
@@ -87,8 +89,12 @@ package final class StorageController: Sendable {
         node: NodeRecord,
         environment: Environment,
         logger: Logger,
+        pool: BlockingPool = BlockingPool(),
+        transport: any ReplicationTransport = NetworkReplicationTransport(),
         makeService: @escaping ClientServiceFactory
     ) {
+        self.pool = pool
+        self.transport = transport
         self.store = store
         self.node = node
         self.environment = environment
@@ -175,8 +181,9 @@ package final class StorageController: Sendable {
         let secret = [UInt8](node.replicationSecret.utf8)
         let environment = environment
         let find: @Sendable (VolumeMSID) -> Volume? = { [weak self] in self?.volume(msid: $0) }
+        let transport = transport
         let listener = try await pool.run {
-            try ReplicationListener.start(
+            try transport.listen(
                 on: PeerEndpoint(address: replication.address, port: replication.port),
                 secret: secret,
                 environment: environment,
@@ -210,7 +217,7 @@ package final class StorageController: Sendable {
     }
 
     /// The listener that serves replication to other clusters; nil before `start` and after `stop`.
-    package var replicationListener: ReplicationListener? { state.withLock { $0.listener } }
+    package var replicationListener: (any ReplicationServing)? { state.withLock { $0.listener } }
 
     /// A volume of this node by its identity in the data plane.
     package func volume(msid: VolumeMSID) -> Volume? {

@@ -58,27 +58,52 @@ enum PeerTransport {
     }
 }
 
+/// Replication over TCP.
+package struct NetworkReplicationTransport: ReplicationTransport {
+    /// Needs nothing.
+    package init() {}
+
+    /// Listens on an address.
+    package func listen(
+        on endpoint: PeerEndpoint,
+        secret: [UInt8],
+        environment: Environment,
+        volume: @escaping @Sendable (VolumeMSID) -> Volume?
+    ) throws(StorageError) -> any ReplicationServing {
+        try ReplicationListener.start(on: endpoint, secret: secret, environment: environment, volume: volume)
+    }
+
+    /// Connects to a listener.
+    package func connect(
+        to source: PeerEndpoint,
+        secret: [UInt8],
+        environment: Environment
+    ) throws(StorageError) -> any FrameChannel {
+        try PeerTransport.connect(to: source, secret: secret, environment: environment)
+    }
+}
+
 /// The destination's side of one volume's replication: pulls from the other cluster and applies to a replica volume.
 /// Methods block; call them from a thread, not from the cooperative pool.
 package final class VolumeReplicator: Sendable {
     private let destination: ReplicationDestination
 
     /// Makes a replicator for a replica volume.
-    package convenience init(volume: Volume, source: PeerEndpoint, secret: [UInt8], environment: Environment) {
-        self.init(volume: volume, source: source, secret: secret, environment: environment) { $0 }
-    }
-
-    /// The same, with every link passed through `wrap`, which may watch or disturb it.
+    ///
+    /// - Parameters:
+    ///   - transport: how the source is reached.
+    ///   - wrap: what every link is passed through, which may watch or disturb it.
     package init(
         volume: Volume,
         source: PeerEndpoint,
         secret: [UInt8],
         environment: Environment,
-        wrap: @escaping @Sendable (any FrameChannel) -> any FrameChannel
+        transport: any ReplicationTransport = NetworkReplicationTransport(),
+        wrap: @escaping @Sendable (any FrameChannel) -> any FrameChannel = { $0 }
     ) {
         destination = ReplicationDestination(volume: volume, environment: environment) {
             () throws(StorageError) -> any FrameChannel in
-            wrap(try PeerTransport.connect(to: source, secret: secret, environment: environment))
+            wrap(try transport.connect(to: source, secret: secret, environment: environment))
         }
     }
 
@@ -102,7 +127,7 @@ package final class VolumeReplicator: Sendable {
 }
 
 /// The source's side: a listener that serves transfers of its volumes.
-package final class ReplicationListener: Sendable {
+package final class ReplicationListener: ReplicationServing {
     /// Links that one listener serves at a time.
     package static let linksMax = 256
 

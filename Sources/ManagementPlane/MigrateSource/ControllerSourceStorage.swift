@@ -1,7 +1,6 @@
 import ClusterConfiguration
 package import Identity
 package import MigrateOperation
-import PeerTransport
 package import Replication
 package import StorageControl
 import VolumeEngine

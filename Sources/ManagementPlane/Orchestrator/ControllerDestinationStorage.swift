@@ -222,7 +222,8 @@ package final class ControllerDestinationStorage: DestinationStorage {
                 volume: volume,
                 source: endpoint,
                 secret: [UInt8](svm.replicationSecret.utf8),
-                environment: controller.environment
+                environment: controller.environment,
+                transport: controller.transport
             )
             replicators[msid] = replicator
             return replicator
