@@ -16,7 +16,7 @@ private struct AnsweringSource: SourceCluster {
             throw MigrateError(.commitRecovered, code: "1", "recovered", remedy: "again")
         }
         return SourceReply(
-            .held([WindowStage(name: "hold", durationMicroseconds: 7)]),
+            .held([WindowStage(name: "hold", durationMicroseconds: 7)], lastAnswers: []),
             attachment: [UInt8](repeating: 0xa5, count: 100_000)
         )
     }
@@ -90,7 +90,7 @@ private func withService(
                     request: .hold(attempt: 1, snapshot: snapshot, drainMilliseconds: 9)
                 )
             )
-            #expect(reply.answer == .held([WindowStage(name: "hold", durationMicroseconds: 7)]))
+            #expect(reply.answer == .held([WindowStage(name: "hold", durationMicroseconds: 7)], lastAnswers: []))
             #expect(reply.attachment == [UInt8](repeating: 0xa5, count: 100_000))
         }
     }

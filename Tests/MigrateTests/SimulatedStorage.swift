@@ -83,6 +83,9 @@ struct SimulatedSource: SourceStorage {
         try await world.waiting(process).milliseconds(world.drainMilliseconds)
         return try world.deed("source-drain", process) { _ in true }
     }
+    func lastAnswers(of svm: ObjectUUID) async throws -> [ClientAnswerAge] {
+        try world.deed("source-answers", process) { _ in [ClientAnswerAge(client: "192.0.2.7:903", microseconds: 5)] }
+    }
     func exportProtocolState(of svm: ObjectUUID) async throws -> [UInt8] {
         try world.deed("source-export", process) { _ in [1, 2, 3] }
     }
@@ -243,6 +246,11 @@ struct SimulatedDestination: DestinationStorage {
         try world.deed("open-gate", process) { state in
             guard state.destinationIsPrepared else { throw SimulatedFailure(deed: "not prepared") }
             state.destinationGateIsOpen = true
+        }
+    }
+    func firstAnswers(of svm: SVMDescription) async throws -> [ClientAnswerAge] {
+        try world.deed("destination-answers", process) { _ in
+            [ClientAnswerAge(client: "192.0.2.7:903", microseconds: 0)]
         }
     }
     func recordServing(_ svm: SVMDescription, for operation: ObjectUUID) async throws {

@@ -35,6 +35,7 @@ private final class RecordingService: ClientService {
     }
     func unbind(_ endpoint: NetworkEndpoint) async { state.withLock { $0.endpoints.removeAll { $0 == endpoint } } }
     var connectionCount: Int { 0 }
+    var answerAges: [ClientAnswers] { [] }
     func hold() { state.withLock { $0.isHeld = true } }
     func drained(withinMilliseconds: UInt64) async -> Bool { true }
     func reopen() { state.withLock { $0.isHeld = false } }

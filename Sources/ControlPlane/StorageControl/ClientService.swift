@@ -22,6 +22,23 @@ package struct ServiceConfiguration: Sendable {
     }
 }
 
+/// When a client's connection got its first and its last answer, as ages.
+package struct ClientAnswers: Equatable, Sendable {
+    /// The client's address and port, as `192.0.2.7:903`.
+    package var client: String
+    /// Since the first answer.
+    package var firstMicroseconds: UInt64
+    /// Since the last one.
+    package var lastMicroseconds: UInt64
+
+    /// Makes ages.
+    package init(client: String, firstMicroseconds: UInt64, lastMicroseconds: UInt64) {
+        self.client = client
+        self.firstMicroseconds = firstMicroseconds
+        self.lastMicroseconds = lastMicroseconds
+    }
+}
+
 /// The face of one SVM to its clients, with the gate that every request passes. Declared here so that the runtime does
 /// not depend on a protocol; the NFS implementation is given to the controller when the daemon is put together.
 package protocol ClientService: Sendable {
@@ -35,6 +52,8 @@ package protocol ClientService: Sendable {
     var boundEndpoints: [NetworkEndpoint] { get }
     /// Clients that are connected now.
     var connectionCount: Int { get }
+    /// When each of them was answered first and last, as ages; those that were not answered yet are left out.
+    var answerAges: [ClientAnswers] { get }
     /// Requests wait un-executed from now on; connections stay.
     func hold()
     /// Waits until nothing is being executed and every answer has left and is acknowledged; false at the deadline.

@@ -41,6 +41,8 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     private var isReading = true
     private var isClosed = false
     private var hasUnflushed = false
+    private let answerClock = AnswerClock()
+    private let remote: String
     /// Answers from workers that are not copied into the burst.
     private static let largeReplyBytes = 32 << 10
     /// Answers from other threads.
@@ -76,7 +78,11 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         self.registry = registry
         eventLoop = channel.eventLoop
         output = channel.allocator.buffer(capacity: 64 << 10)
+        remote = "\(address):\(channel.remoteAddress?.port ?? 0)"
     }
+
+    /// When the client was answered; nil when it was not yet.
+    var answerAges: AnswerAges? { answerClock.ages(of: remote) }
 
     // MARK: Channel
 
@@ -274,6 +280,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         writeOutput()
         guard hasUnflushed, let context, !isClosed else { return }
         hasUnflushed = false
+        answerClock.note()
         context.flush()
     }
 

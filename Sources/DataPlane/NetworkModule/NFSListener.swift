@@ -107,6 +107,9 @@ package final class NFSListener: Sendable {
     /// Clients that are connected.
     package var connectionCount: Int { registry.count }
 
+    /// When each client that is connected was answered.
+    package var answerAges: [AnswerAges] { registry.all.compactMap(\.answerAges) }
+
     /// Lets held requests run, after the gate was opened.
     package func runHeld() { for connection in registry.all { connection.runHeld() } }
 

@@ -79,6 +79,23 @@ package struct ConnectionGap: Codable, Equatable, Sendable {
     }
 }
 
+/// How long ago a client got an answer.
+package struct ClientAnswerAge: Codable, Equatable, Sendable {
+    /// The client's address and port.
+    package var client: String
+    /// How long ago.
+    package var microseconds: UInt64
+
+    /// Makes an age.
+    package init(client: String, microseconds: UInt64) {
+        self.client = client
+        self.microseconds = microseconds
+    }
+
+    /// The address without the port.
+    var address: Substring { client.prefix { $0 != ":" } }
+}
+
 /// The outage of a cutover as the servers saw it.
 package struct ObservedOutage: Codable, Equatable, Sendable {
     /// From the hold of the source's gate until the destination's gate opened.
@@ -93,6 +110,30 @@ package struct ObservedOutage: Codable, Equatable, Sendable {
     package init(holdMicroseconds: UInt64, gaps: [ConnectionGap]) {
         self.holdMicroseconds = holdMicroseconds
         self.gaps = gaps
+    }
+
+    /// The gaps of clients that were answered on both sides. A client that came back from the same port is compared with
+    /// itself, another one with whatever its address was answered last.
+    /// - Parameters:
+    ///   - last: How long before a moment each connection was answered last on the source.
+    ///   - first: How long ago each connection was answered first on the destination.
+    ///   - elapsedMicroseconds: How long ago that moment was.
+    package static func gaps(
+        last: [ClientAnswerAge],
+        first: [ClientAnswerAge],
+        elapsedMicroseconds: UInt64
+    ) -> [ConnectionGap] {
+        let gaps = first.compactMap { answer -> ConnectionGap? in
+            let same = last.first { $0.client == answer.client }
+            let ages = last.filter { $0.address == answer.address }.map(\.microseconds)
+            guard let before = same?.microseconds ?? ages.min(), answer.microseconds <= elapsedMicroseconds else {
+                return nil
+            }
+            let after = elapsedMicroseconds - answer.microseconds
+            return ConnectionGap(client: answer.client, microseconds: before + after)
+        }
+        let longest = gaps.sorted { ($1.microseconds, $0.client) < ($0.microseconds, $1.client) }
+        return Array(longest.prefix(gapCountMax))
     }
 
     /// The longest gap; nil when no client was seen on both sides.

@@ -94,8 +94,8 @@ package enum SourceAnswer: Codable, Equatable, Sendable {
     case description(SVMDescription, findings: [PrecheckFinding])
     /// To `mirrorStates`, by the MSID's decimal form.
     case mirrorStates([String: MirrorState])
-    /// To `hold`: the stages; the protocol state is the reply's attachment.
-    case held([WindowStage])
+    /// To `hold`: the stages, and when the clients were answered last; the protocol state is the reply's attachment.
+    case held([WindowStage], lastAnswers: [ClientAnswerAge])
     /// To `status`.
     case status(SourceRecord)
     /// To `probe`: the source's wall clock in nanoseconds since 1970; the

@@ -158,6 +158,11 @@ package struct ControllerSourceStorage: SourceStorage {
         try await service(of: svm).drained(withinMilliseconds: withinMilliseconds)
     }
 
+    /// When the clients were answered last.
+    package func lastAnswers(of svm: ObjectUUID) async throws -> [ClientAnswerAge] {
+        try service(of: svm).answerAges.map { ClientAnswerAge(client: $0.client, microseconds: $0.lastMicroseconds) }
+    }
+
     /// The protocol state.
     package func exportProtocolState(of svm: ObjectUUID) async throws -> [UInt8] {
         try service(of: svm).exportProtocolState()

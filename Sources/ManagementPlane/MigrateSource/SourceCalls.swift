@@ -221,7 +221,8 @@ extension MigrateSource {
             try await requireInSync(record.svm)
             try await crashPoints.reached("source-snapshot", .after)
             stages.end("final_snapshot")
-            let reply = SourceReply(.held(stages.stages), attachment: state)
+            let answers = try await storage.lastAnswers(of: record.svm)
+            let reply = SourceReply(.held(stages.stages, lastAnswers: answers), attachment: state)
             heldReplies[call.operation] = HeldReply(attempt: attempt, reply: reply)
             return reply
         } catch {

@@ -29,6 +29,8 @@ package protocol SourceStorage: Sendable {
     func holdGate(of svm: ObjectUUID) async throws
     /// Waits until nothing is being executed and every answer has left and is acknowledged; false at the deadline.
     func drainGate(of svm: ObjectUUID, withinMilliseconds: UInt64) async throws -> Bool
+    /// How long ago each connected client was answered last.
+    func lastAnswers(of svm: ObjectUUID) async throws -> [ClientAnswerAge]
     /// What must move beside the volumes: duplicate request cache and mounts.
     func exportProtocolState(of svm: ObjectUUID) async throws -> [UInt8]
     /// Held requests run, and new ones too.

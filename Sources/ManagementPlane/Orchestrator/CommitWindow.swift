@@ -41,7 +41,9 @@ enum CommitWindow {
                 drainMilliseconds: record.options.holdBudgetMilliseconds / drainShare
             )
         )
-        guard case .held(let sourceStages) = held.answer else { throw Migration.strangeAnswer("hold") }
+        guard case .held(let sourceStages, let lastAnswers) = held.answer else { throw Migration.strangeAnswer("hold") }
+        let heldNanoseconds = migration.environment.monotonicNanoseconds()
+        migration.remember { $0.held = (heldNanoseconds, lastAnswers) }
         clock.end("exchange")
         try await verify(migration, snapshot, deadline)
         try await step("verify", migration, &clock)
@@ -129,6 +131,20 @@ enum CommitWindow {
             try await step("serve", migration, &clock)
         } catch {
             migration.log.error("the takeover is not complete and goes on: \(error)")
+        }
+    }
+
+    /// Notes the gaps that the servers saw at their clients, as far as clients have come back by now.
+    static func noteGaps(_ migration: Migration) async {
+        guard let held = migration.remember({ $0.held }) else { return }
+        do {
+            let first = try await migration.storage.firstAnswers(of: migration.record.svm)
+            let elapsed = (migration.environment.monotonicNanoseconds() - held.nanoseconds) / 1_000
+            let gaps = ObservedOutage.gaps(last: held.lastAnswers, first: first, elapsedMicroseconds: elapsed)
+            try await migration.update { $0.outage?.gaps = gaps }
+        } catch {
+            // It is a report, and no reason to hold the operation up.
+            migration.log.warning("the clients' gaps are not known: \(error)")
         }
     }
 

@@ -286,6 +286,11 @@ package final class ControllerDestinationStorage: DestinationStorage {
     /// Opens the gate.
     package func openGate(of svm: SVMDescription) async throws { try service(of: svm).reopen() }
 
+    /// When the clients were answered first.
+    package func firstAnswers(of svm: SVMDescription) async throws -> [ClientAnswerAge] {
+        try service(of: svm).answerAges.map { ClientAnswerAge(client: $0.client, microseconds: $0.firstMicroseconds) }
+    }
+
     /// Records the SVM as running.
     package func recordServing(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
         try await controller.change(as: .operation(operation)) { draft throws(ManagementError) in

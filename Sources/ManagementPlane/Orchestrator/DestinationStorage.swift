@@ -91,6 +91,8 @@ package protocol DestinationStorage: Sendable {
     func bindInterfaces(of svm: SVMDescription) async throws
     /// Lets requests run.
     func openGate(of svm: SVMDescription) async throws
+    /// How long ago each connected client was answered first.
+    func firstAnswers(of svm: SVMDescription) async throws -> [ClientAnswerAge]
     /// Records the SVM as running, its volumes as read-write and everything as unlocked, so that it is served after
     /// every start of the daemon.
     func recordServing(_ svm: SVMDescription, for operation: ObjectUUID) async throws

@@ -32,6 +32,8 @@ package final class Migration: Sendable {
         var synchronizedAttempt: UInt64?
         /// The cutover whose protocol state was imported.
         var importedAttempt: UInt64?
+        /// When the source's answer to `hold` came, and how long before that each client was answered last.
+        var held: (nanoseconds: UInt64, lastAnswers: [ClientAnswerAge])?
         /// The integrity check found a difference.
         var isDifferent = false
         /// Why the last step of a saga failed, when it said so in a form that decides what is done about it.

@@ -25,7 +25,9 @@ enum PostCutoverPhase {
     /// Runs the phase.
     static func run(_ migration: Migration) async throws {
         try await migration.update { try $0.apply(.beginPostCutover) }
+        await CommitWindow.noteGaps(migration)
         guard try await migration.goForward(steps, retry: (.failPostCutover, .beginPostCutover)) else { return }
+        await CommitWindow.noteGaps(migration)
         try await migration.update {
             try $0.apply(.finishPostCutover)
             $0.enter(.sourceCleanup)

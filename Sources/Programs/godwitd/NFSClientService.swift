@@ -76,6 +76,16 @@ final class NFSClientService: ClientService {
 
     var connectionCount: Int { listeners.withLock { $0.values.reduce(0) { $0 + $1.connectionCount } } }
 
+    var answerAges: [ClientAnswers] {
+        listeners.withLock { $0.values.flatMap(\.answerAges) }.map { ages in
+            ClientAnswers(
+                client: ages.client,
+                firstMicroseconds: ages.firstMicroseconds,
+                lastMicroseconds: ages.lastMicroseconds
+            )
+        }
+    }
+
     func bind(_ endpoint: NetworkEndpoint) async throws {
         if listeners.withLock({ $0[endpoint] != nil }) { return }
         do {
