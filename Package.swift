@@ -221,7 +221,7 @@ let package = Package(
         tests(
             "StorageControlTests",
             [
-                "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "VolumeEngine", "Environment",
+                "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Replication", "VolumeEngine", "Environment",
                 "Identity", logging,
             ]
         ),

@@ -86,8 +86,11 @@ struct SimulatedSource: SourceStorage {
     func lastAnswers(of svm: ObjectUUID) async throws -> [ClientAnswerAge] {
         try world.deed("source-answers", process) { _ in [ClientAnswerAge(client: "192.0.2.7:903", microseconds: 5)] }
     }
-    func exportProtocolState(of svm: ObjectUUID) async throws -> [UInt8] {
-        try world.deed("source-export", process) { _ in [1, 2, 3] }
+    func exportProtocolState(
+        of svm: ObjectUUID,
+        since mark: ProtocolStateMark?
+    ) async throws -> (state: [UInt8], mark: ProtocolStateMark) {
+        try world.deed("source-export", process) { _ in ([1, 2, 3], ProtocolStateMark(face: 1, position: 3)) }
     }
     func reopenGate(of svm: ObjectUUID) async throws {
         try world.deed("source-reopen", process) { state in

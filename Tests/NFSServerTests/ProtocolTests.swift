@@ -69,10 +69,19 @@ import XDR
         #expect(second == first)
         // Another number is another call.
         #expect(server.create("once", in: root, xid: 8).status == NFSStatus.exists.rawValue)
-        // The answers move with the SVM.
-        let state = server.service.duplicateRequests.export()
+        // The answers move with the SVM: first those that are there, later only what has come since.
         let other = try TestServer()
-        try other.service.duplicateRequests.import(state)
+        let (early, addedCount) = server.service.duplicateRequests.export()
+        try other.service.duplicateRequests.import(early)
+        #expect(server.create("later", in: root, xid: 9).status == 0)
+        let (late, _) = server.service.duplicateRequests.export(since: addedCount)
+        #expect(late.count < early.count)
+        try other.service.duplicateRequests.import(late)
+        #expect(other.create("later", in: root, xid: 9) == server.create("later", in: root, xid: 9))
+        let (state, all) = server.service.duplicateRequests.export(since: 0)
+        #expect(all == addedCount + 1)
+        // A mark beyond what is there finds nothing new.
+        #expect(server.service.duplicateRequests.export(since: all + 7).state.count == 16)
         let moved = other.nfs(.create, xid: 7) {
             $0.writeXDROpaque(root)
             $0.writeXDROpaque("once".utf8)

@@ -4,6 +4,7 @@ import Foundation
 import Identity
 import Logging
 import ReplicatedDatabase
+import Replication
 import StorageControl
 import Synchronization
 import Testing
@@ -45,7 +46,9 @@ private final class RecordingService: ClientService {
             state.endpoints = []
         }
     }
-    func exportProtocolState() -> [UInt8] { [] }
+    func exportProtocolState(since mark: ProtocolStateMark?) -> (state: [UInt8], mark: ProtocolStateMark) {
+        ([], ProtocolStateMark(face: 0, position: 0))
+    }
     func importProtocolState(_ state: [UInt8]) throws {}
 }
 

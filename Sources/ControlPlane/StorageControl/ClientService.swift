@@ -1,4 +1,5 @@
 package import ClusterConfiguration
+package import Replication
 package import VolumeEngine
 
 /// What the face of an SVM must know to serve its clients.
@@ -62,8 +63,9 @@ package protocol ClientService: Sendable {
     func reopen()
     /// Closes listeners and connections; held requests are dropped.
     func close() async
-    /// What must move with the SVM beside its volumes: duplicate request cache and mounts.
-    func exportProtocolState() -> [UInt8]
+    /// What must move with the SVM beside its volumes: duplicate request cache and mounts. With the mark of an earlier
+    /// call of this face only what has come since; without one, or with that of another face, everything.
+    func exportProtocolState(since mark: ProtocolStateMark?) -> (state: [UInt8], mark: ProtocolStateMark)
     /// Takes over what `exportProtocolState` gave on the other cluster.
     func importProtocolState(_ state: [UInt8]) throws
 }

@@ -58,6 +58,8 @@ package final class DuplicateRequestCache: Sendable {
         var order: [RequestKey] = []
         /// The oldest key's place in `order`.
         var first = 0
+        /// Keys that were ever added to `order`.
+        var addedCount: UInt64 = 0
         var running: [RequestKey: [@Sendable (CachedReply) -> Void]] = [:]
     }
 
@@ -89,7 +91,10 @@ package final class DuplicateRequestCache: Sendable {
     }
 
     private static func insert(_ key: RequestKey, _ reply: CachedReply, _ state: inout State) {
-        if state.replies.updateValue(reply, forKey: key) == nil { state.order.append(key) }
+        if state.replies.updateValue(reply, forKey: key) == nil {
+            state.order.append(key)
+            state.addedCount += 1
+        }
         if state.replies.count > repliesMax {
             state.replies[state.order[state.first]] = nil
             state.first += 1
@@ -104,23 +109,28 @@ package final class DuplicateRequestCache: Sendable {
 
     private static let formatVersion: UInt32 = 1
 
-    /// All answers, oldest first: version 4 | count 4 | entries | XXH3 8.
-    package func export() -> [UInt8] {
+    /// All answers, or those that came after the first `since` ones, oldest first: version 4 | count 4 | entries | XXH3 8.
+    /// - Returns: The answers, and what `since` is next time to get only those that come from now on.
+    package func export(since: UInt64 = 0) -> (state: [UInt8], addedCount: UInt64) {
         var writer = ByteWriter(capacity: 64 << 10)
-        state.withLock { state in
+        let addedCount = state.withLock { state -> UInt64 in
             writer.append(Self.formatVersion)
-            writer.append(UInt32(state.replies.count))
-            for key in state.order[state.first...] {
-                guard let reply = state.replies[key] else { continue }
+            let news = state.addedCount - min(since, state.addedCount)
+            let part = state.order[state.first...].suffix(Int(min(news, UInt64(state.order.count))))
+            writer.append(UInt32(part.count))
+            for key in part {
+                // Every key in order has its answer: they are added and dropped together.
+                guard let reply = state.replies[key] else { preconditionFailure("a key without its answer") }
                 writer.append(key.client.rawValue)
                 writer.append(key.xid)
                 writer.append(key.procedure)
                 writer.append(key.checksum)
                 writer.append(counted: reply.bytes)
             }
+            return state.addedCount
         }
         writer.append(Checksum.xxh3(writer.bytes))
-        return writer.bytes
+        return (writer.bytes, addedCount)
     }
 
     /// Takes the answers of another cluster over.

@@ -38,3 +38,17 @@ package struct TransferStatistics: Equatable, Sendable, Codable {
     /// Nothing done yet.
     package init() {}
 }
+
+/// How far the protocol state of a face has been exported.
+package struct ProtocolStateMark: Codable, Equatable, Sendable {
+    /// Which face: one that was made anew begins anew.
+    package var face: UInt64
+    /// How much of its state.
+    package var position: UInt64
+
+    /// Makes a mark.
+    package init(face: UInt64, position: UInt64) {
+        self.face = face
+        self.position = position
+    }
+}

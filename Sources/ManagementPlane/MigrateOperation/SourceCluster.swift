@@ -30,8 +30,12 @@ package enum SourceRequest: Codable, Equatable, Sendable {
     case mirrorStates
     /// Starts the commit deadline. From now on the source gives the commit up when the budget is over.
     case arm(attempt: UInt64, budgetMilliseconds: UInt64)
-    /// Holds the gate, drains, exports the protocol state, takes the final snapshot. The answer has the attachment.
-    case hold(attempt: UInt64, snapshot: OperationSnapshot, drainMilliseconds: UInt64)
+    /// Exports the protocol state while clients are served, so that only what comes later moves in the window. The answer
+    /// has the attachment.
+    case preload(since: ProtocolStateMark?)
+    /// Holds the gate, drains, exports the protocol state since a mark, takes the final snapshot. The answer has the
+    /// attachment.
+    case hold(attempt: UInt64, snapshot: OperationSnapshot, drainMilliseconds: UInt64, since: ProtocolStateMark?)
     /// Gives the commit up.
     case recover(attempt: UInt64, reason: String)
     /// Asks for the point of no return.
@@ -51,7 +55,7 @@ package enum SourceRequest: Codable, Equatable, Sendable {
     package var patienceMilliseconds: UInt64 {
         switch self {
         case .pointOfNoReturn, .status, .releaseInterfaces, .mirrorStates, .probe: 3_000
-        case .hold(_, _, let drainMilliseconds): drainMilliseconds + 5_000
+        case .hold(_, _, let drainMilliseconds, _): drainMilliseconds + 5_000
         case .contentHash, .deleteSVM, .deleteSnapshots, .forget, .release: 3_600_000
         case .takeSnapshot: 60_000
         default: 15_000
@@ -94,6 +98,8 @@ package enum SourceAnswer: Codable, Equatable, Sendable {
     case description(SVMDescription, findings: [PrecheckFinding])
     /// To `mirrorStates`, by the MSID's decimal form.
     case mirrorStates([String: MirrorState])
+    /// To `preload`: how far the state was exported; it is the reply's attachment.
+    case preloaded(ProtocolStateMark)
     /// To `hold`: the stages, and when the clients were answered last; the protocol state is the reply's attachment.
     case held([WindowStage], lastAnswers: [ClientAnswerAge])
     /// To `status`.

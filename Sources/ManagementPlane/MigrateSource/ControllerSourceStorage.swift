@@ -164,8 +164,11 @@ package struct ControllerSourceStorage: SourceStorage {
     }
 
     /// The protocol state.
-    package func exportProtocolState(of svm: ObjectUUID) async throws -> [UInt8] {
-        try service(of: svm).exportProtocolState()
+    package func exportProtocolState(
+        of svm: ObjectUUID,
+        since mark: ProtocolStateMark?
+    ) async throws -> (state: [UInt8], mark: ProtocolStateMark) {
+        try service(of: svm).exportProtocolState(since: mark)
     }
 
     /// Reopens the gate; an SVM without a face has no gate to reopen.

@@ -49,7 +49,12 @@ extension MigrateSource {
             let named = states.map { ($0.key.description, $0.value) }
             return SourceReply(.mirrorStates(Dictionary(uniqueKeysWithValues: named)))
         case .arm(let attempt, let budget): try await arm(attempt, budget, call)
-        case .hold(let attempt, let snapshot, let drain): return try await hold(attempt, snapshot, drain, call)
+        case .preload(let mark):
+            let (state, reached) = try await storage.exportProtocolState(of: current(call).svm, since: mark)
+            return SourceReply(.preloaded(reached), attachment: state)
+        case .hold(let attempt, let snapshot, let drain, let mark):
+            if let held = try await heldReply(attempt, mark, call) { return held }
+            return try await hold(attempt, snapshot, drain, mark, call)
         case .recover(let attempt, let reason): return try await recover(attempt, reason, call)
         case .pointOfNoReturn(let attempt): try await pointOfNoReturn(attempt, call)
         case .releaseInterfaces: try await releaseInterfaces(call)
@@ -186,13 +191,28 @@ extension MigrateSource {
         try await crashPoints.reached("source-arm", .after)
     }
 
+    /// What `hold` answered before for the same attempt. A destination that has lost what it preloaded asks without a mark
+    /// and gets the whole state: the gate is held, so that it has not changed.
+    private func heldReply(
+        _ attempt: UInt64,
+        _ mark: ProtocolStateMark?,
+        _ call: SourceCall
+    ) async throws -> SourceReply? {
+        guard let held = heldReplies[call.operation], held.attempt == attempt else { return nil }
+        var reply = held.reply
+        if mark == nil {
+            reply.attachment = try await storage.exportProtocolState(of: current(call).svm, since: nil).state
+        }
+        return reply
+    }
+
     private func hold(
         _ attempt: UInt64,
         _ snapshot: OperationSnapshot,
         _ drainMilliseconds: UInt64,
+        _ mark: ProtocolStateMark?,
         _ call: SourceCall
     ) async throws -> SourceReply {
-        if let held = heldReplies[call.operation], held.attempt == attempt { return held.reply }
         let record = try await current(call)
         try requireCommit(record, attempt)
         var stages = StageClock(environment)
@@ -214,7 +234,7 @@ extension MigrateSource {
             }
             try await crashPoints.reached("source-drain", .after)
             stages.end("drain")
-            let state = try await storage.exportProtocolState(of: record.svm)
+            let state = try await storage.exportProtocolState(of: record.svm, since: mark).state
             try await crashPoints.reached("source-state", .after)
             stages.end("state")
             try await storage.takeSnapshot(snapshot, of: record.svm)

@@ -31,8 +31,11 @@ package protocol SourceStorage: Sendable {
     func drainGate(of svm: ObjectUUID, withinMilliseconds: UInt64) async throws -> Bool
     /// How long ago each connected client was answered last.
     func lastAnswers(of svm: ObjectUUID) async throws -> [ClientAnswerAge]
-    /// What must move beside the volumes: duplicate request cache and mounts.
-    func exportProtocolState(of svm: ObjectUUID) async throws -> [UInt8]
+    /// What must move beside the volumes: duplicate request cache and mounts; with a mark only what has come since.
+    func exportProtocolState(
+        of svm: ObjectUUID,
+        since mark: ProtocolStateMark?
+    ) async throws -> (state: [UInt8], mark: ProtocolStateMark)
     /// Held requests run, and new ones too.
     func reopenGate(of svm: ObjectUUID) async throws
     /// Closes listeners and connections; held requests are dropped.

@@ -2,6 +2,7 @@ import Environment
 import Identity
 import Logging
 import MigrateOperation
+import Replication
 import Saga
 
 /// The window in which no side serves: from the hold of the source's gate until the destination's gate opens.
@@ -12,6 +13,8 @@ import Saga
 enum CommitWindow {
     /// Of the hold budget, the part that draining may take.
     static let drainShare: UInt64 = 2
+    /// How often the protocol state is taken over before the window.
+    static let preloads = 2
     /// How long the source is asked to close its interfaces before the destination serves without its answer.
     static let releaseAttempts = 2
 
@@ -27,6 +30,7 @@ enum CommitWindow {
         guard let snapshot = record.finalSnapshot else {
             throw MigrateError(.failed, "the cutover has no final snapshot", remedy: "report this as a defect")
         }
+        let mark = try await preload(migration)
         try await migration.askAgain(
             .arm(attempt: record.attempt, budgetMilliseconds: record.options.holdBudgetMilliseconds)
         )
@@ -38,7 +42,8 @@ enum CommitWindow {
             .hold(
                 attempt: record.attempt,
                 snapshot: snapshot,
-                drainMilliseconds: record.options.holdBudgetMilliseconds / drainShare
+                drainMilliseconds: record.options.holdBudgetMilliseconds / drainShare,
+                since: mark
             )
         )
         guard case .held(let sourceStages, let lastAnswers) = held.answer else { throw Migration.strangeAnswer("hold") }
@@ -63,6 +68,19 @@ enum CommitWindow {
             $0.outage = ObservedOutage(holdMicroseconds: stages.reduce(0) { $0 + $1.durationMicroseconds }, gaps: [])
             $0.times.cutoverComplete = now
         }
+    }
+
+    /// Takes over the protocol state while the source still serves: all of it, then what has come meanwhile, so that only
+    /// the rest is left for the window.
+    private static func preload(_ migration: Migration) async throws -> ProtocolStateMark? {
+        var mark: ProtocolStateMark?
+        for _ in 0..<preloads {
+            let reply = try await migration.askAgain(.preload(since: mark))
+            guard case .preloaded(let reached) = reply.answer else { throw Migration.strangeAnswer("preload") }
+            try await migration.storage.importProtocolState(reply.attachment, of: migration.record.svm)
+            mark = reached
+        }
+        return mark
     }
 
     /// A commit is only begun with what this process itself prepared: synchronous streams and the held service do not

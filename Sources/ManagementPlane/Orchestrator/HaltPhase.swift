@@ -101,5 +101,9 @@ enum HaltPhase {
             record.pending = nil
             record.enter(.halted)
         }
+        // So that the source's record tells it too; one that does not answer learns it with the next call.
+        do { _ = try await migration.ask(.status) } catch {
+            migration.log.notice("the source does not know that the operation stands still: \(error)")
+        }
     }
 }

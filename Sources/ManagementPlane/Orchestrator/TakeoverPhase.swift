@@ -57,7 +57,7 @@ enum TakeoverPhase {
         guard let snapshot = record.finalSnapshot else { return }
         do {
             let reply = try await migration.askAgain(
-                .hold(attempt: record.attempt, snapshot: snapshot, drainMilliseconds: 0),
+                .hold(attempt: record.attempt, snapshot: snapshot, drainMilliseconds: 0, since: nil),
                 times: 2
             )
             try await migration.storage.importProtocolState(reply.attachment, of: record.svm)

@@ -6,6 +6,7 @@ import Foundation
 import Identity
 import Logging
 import NetworkModule
+import Replication
 import StorageControl
 import Synchronization
 
@@ -15,12 +16,15 @@ final class NFSClientService: ClientService {
     private let threads: NetworkThreads
     private let environment: Environment
     private let logger: Logger
+    /// What marks of exports are told apart by.
+    private let face: UInt64
     private let listeners = Mutex<[NetworkEndpoint: NFSListener]>([:])
 
     init(_ svm: SVMRecord, threads: NetworkThreads, environment: Environment, logger: Logger) {
         service = SVMFileService(svm: svm.uuid, handleKey: Self.key(svm))
         self.threads = threads
         self.environment = environment
+        face = environment.randomBits()
         self.logger = logger
     }
 
@@ -141,7 +145,11 @@ final class NFSClientService: ClientService {
 
     // MARK: Protocol state
 
-    func exportProtocolState() -> [UInt8] { service.duplicateRequests.export() }
+    func exportProtocolState(since mark: ProtocolStateMark?) -> (state: [UInt8], mark: ProtocolStateMark) {
+        let since = mark?.face == face ? mark?.position ?? 0 : 0
+        let (state, addedCount) = service.duplicateRequests.export(since: since)
+        return (state, ProtocolStateMark(face: face, position: addedCount))
+    }
 
     func importProtocolState(_ state: [UInt8]) throws {
         if state.isEmpty { return }
