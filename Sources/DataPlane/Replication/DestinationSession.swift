@@ -49,7 +49,7 @@ final class DestinationSession {
             while try step() {}
         } catch {
             // A replica must never be left with records whose data is still on its way to a segment.
-            if isUnsaved { try checkpoint() }
+            if isUnsaved { try saveOrDiscard() }
             try? channel.send(ReplicationMessage.refused(error))
             throw error
         }
@@ -222,6 +222,15 @@ final class DestinationSession {
         let made = try ReplicaWriter(volume: volume, isBaseline: false)
         writer = made
         return made
+    }
+
+    /// Makes what was applied durable; when its data cannot be written, on a full disk, nothing of it may stay.
+    private func saveOrDiscard() throws(StorageError) {
+        do throws(StorageError) { try checkpoint() } catch {
+            try writer?.discard()
+            writer = nil
+            isUnsaved = false
+        }
     }
 
     private func checkpoint() throws(StorageError) {

@@ -18,6 +18,8 @@ package final class ReplicaWriter {
     private var bufferStart = BlockLocation.hole
     private var bufferCount = 0
     private static let bufferBytes = 1 << 20
+    /// What was allocated since the last checkpoint.
+    private var unsavedExtents: [BlockExtent] = []
     /// Bytes of data since the last checkpoint.
     package private(set) var bytesSinceCheckpoint = 0
 
@@ -67,7 +69,15 @@ package final class ReplicaWriter {
         }
         volume.flush()
         written.removeAll(keepingCapacity: true)
+        unsavedExtents.removeAll(keepingCapacity: true)
         bytesSinceCheckpoint = 0
+    }
+
+    /// Gives up what was applied since the last checkpoint, because its data cannot be written: the volume is again what
+    /// the database says. The writer must not be used any more.
+    package func discard() throws(StorageError) {
+        bufferCount = 0
+        try volume.discardUnsaved(unsavedExtents)
     }
 
     private static func malformed(_ what: String) -> StorageError {
@@ -218,12 +228,14 @@ package final class ReplicaWriter {
         do throws(FileIOError) {
             var places: [BlockLocation] = []
             var offset = 0
-            for extent in try volume.segments.allocate(count) {
+            let extents = try volume.segments.allocate(count)
+            unsavedExtents += extents
+            defer { for extent in extents { volume.segments.settle(extent) } }
+            for extent in extents {
                 let part = UnsafeRawBufferPointer(rebasing: data[offset..<offset + extent.count * blockSize])
                 try append(part, at: extent.start)
                 for step in 0..<extent.count { places.append(extent.start.advanced(by: step)) }
                 offset += part.count
-                volume.segments.settle(extent)
             }
             return places
         } catch { throw .io(error) }

@@ -144,6 +144,15 @@ final class VolumeCore {
         directoryIndexes = DirectoryIndexes()
     }
 
+    /// Forgets what is pending and takes over what is stored.
+    func reset(to stored: VolumeProperties, snapshots: [Snapshot], liveBlocks: [UInt32: Int]) {
+        pending = PendingCommit(number: pending.number)
+        properties = stored
+        self.snapshots = snapshots
+        self.liveBlocks = liveBlocks
+        forgetRecords()
+    }
+
     // MARK: Changing records
 
     /// The number of this change; becomes the change attribute of what it touches.
