@@ -7,9 +7,6 @@ import VolumeEngine
 
 /// One stream of a volume to one destination, on a thread of its own.
 final class SourceSession {
-    /// Begins the names of the snapshots that synchronous streams start from.
-    static let snapshotPrefix = "godwit-sync-"
-
     private let volume: Volume
     private let channel: any FrameChannel
     private let environment: Environment
@@ -125,7 +122,7 @@ final class SourceSession {
         defer { report(.outOfSync) }
         var kept = request.snapshots
         if case .inInterval(_, let target, _) = request.token { kept.append(target) }
-        for old in volume.snapshots() where old.name.hasPrefix(Self.snapshotPrefix) && !kept.contains(old.uuid) {
+        for old in volume.snapshots() where old.name.hasPrefix(Volume.streamSnapshotPrefix) && !kept.contains(old.uuid) {
             try volume.deleteSnapshot(old.uuid)
         }
         try dropOlderStreamSnapshots(request)
@@ -144,7 +141,7 @@ final class SourceSession {
     private func dropOlderStreamSnapshots(_ request: ReplicationRequest) throws(StorageError) {
         let snapshots = volume.snapshots()
         guard let common = snapshots.last(where: { request.snapshots.contains($0.uuid) }) else { return }
-        for old in snapshots where old.name.hasPrefix(Self.snapshotPrefix) && old.epoch < common.epoch {
+        for old in snapshots where old.name.hasPrefix(Volume.streamSnapshotPrefix) && old.epoch < common.epoch {
             try volume.deleteSnapshot(old.uuid)
         }
     }
@@ -154,7 +151,7 @@ final class SourceSession {
         let queue = CommitQueue(environment: environment)
         self.queue = queue
         let uuid = ObjectUUID.random(environment)
-        let name = Self.snapshotPrefix + uuid.description.prefix(8)
+        let name = Volume.streamSnapshotPrefix + uuid.description.prefix(8)
         defer {
             // The state goes first: a client that is answered from here on is answered by this side alone.
             report(.outOfSync)

@@ -93,6 +93,11 @@ package struct ControllerSourceStorage: SourceStorage {
 
     /// Marks the SVM as the source of an operation, or as one that takes part in none.
     package func setOperation(_ operation: ObjectUUID?, of svm: ObjectUUID) async throws {
+        if operation == nil {
+            for (_, volume) in try await controller.volumes(of: svm) {
+                try await controller.pool.run { try volume.deleteStreamSnapshots() }
+            }
+        }
         try await edit(svm) { $0.migrateRole = operation == nil ? .none : .source }
     }
 

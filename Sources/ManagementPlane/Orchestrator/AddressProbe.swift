@@ -3,12 +3,12 @@
 #endif
 
 /// Finds out whether an address and port can be listened on, without listening.
-enum AddressProbe {
+package enum AddressProbe {
     /// SO_REUSEPORT of Linux: on one machine the source's listener shares the port with ours during the cutover.
     private static let reusePort: Int32 = 15
 
     /// Why the address cannot be used; nil when it can.
-    static func obstacle(address: String, port: Int) -> String? {
+    @Sendable package static func obstacle(address: String, port: Int) -> String? {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         guard descriptor >= 0 else { return "no socket can be made: \(String(cString: strerror(errno)))" }
         defer { close(descriptor) }

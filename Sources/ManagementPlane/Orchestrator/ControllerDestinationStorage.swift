@@ -12,8 +12,16 @@ package final class ControllerDestinationStorage: DestinationStorage {
     private let controller: StorageController
     private let replicators = Mutex<[VolumeMSID: VolumeReplicator]>([:])
 
-    /// Makes it over a runtime.
-    package init(_ controller: StorageController) { self.controller = controller }
+    private let addressObstacle: @Sendable (_ address: String, _ port: Int) -> String?
+
+    /// Makes it over a runtime; `addressObstacle` says why an address cannot be listened on, nil when it can.
+    package init(
+        _ controller: StorageController,
+        addressObstacle: @escaping @Sendable (_ address: String, _ port: Int) -> String? = AddressProbe.obstacle
+    ) {
+        self.controller = controller
+        self.addressObstacle = addressObstacle
+    }
 
     // MARK: - Setup
 
@@ -34,7 +42,7 @@ package final class ControllerDestinationStorage: DestinationStorage {
             )
         }
         for interface in svm.interfaces {
-            guard let obstacle = AddressProbe.obstacle(address: interface.address, port: interface.port) else {
+            guard let obstacle = addressObstacle(interface.address, interface.port) else {
                 continue
             }
             findings.append(
@@ -248,7 +256,11 @@ package final class ControllerDestinationStorage: DestinationStorage {
     package func deleteSnapshots(_ snapshots: [ObjectUUID], of svm: SVMDescription) async throws {
         for volume in svm.volumes {
             let volume = try self.volume(volume.msid)
-            try await blocking { for snapshot in snapshots { try volume.deleteSnapshot(snapshot) } }
+            try await blocking {
+                for snapshot in snapshots { try volume.deleteSnapshot(snapshot) }
+                // A volume that serves has no stream to come that would begin with one of these.
+                if !volume.isReplica { try volume.deleteStreamSnapshots() }
+            }
         }
     }
 
