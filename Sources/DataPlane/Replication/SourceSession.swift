@@ -122,7 +122,8 @@ final class SourceSession {
         defer { report(.outOfSync) }
         var kept = request.snapshots
         if case .inInterval(_, let target, _) = request.token { kept.append(target) }
-        for old in volume.snapshots() where old.name.hasPrefix(Volume.streamSnapshotPrefix) && !kept.contains(old.uuid) {
+        for old in volume.snapshots() where old.name.hasPrefix(Volume.streamSnapshotPrefix) && !kept.contains(old.uuid)
+        {
             try volume.deleteSnapshot(old.uuid)
         }
         try dropOlderStreamSnapshots(request)

@@ -64,17 +64,21 @@ final class CommitScheduler: @unchecked Sendable {
     }
 
     private func run() {
-        while let volume = next() { volume.commitUntilSettled() }
+        while case let volumes = next(), !volumes.isEmpty { CommitRound.run(volumes) }
         monitor.locked {
             running -= 1
             monitor.broadcast()
         }
     }
 
-    private func next() -> Volume? {
+    /// The volumes whose commits a thread makes durable together: its share of those that wait, so that the snapshots of
+    /// a tenant's many volumes cost a few synchronous writes and not one each. None when the threads are to end.
+    private func next() -> [Volume] {
         monitor.locked {
             while queue.isEmpty && !isStopped { monitor.wait() }
-            return queue.isEmpty ? nil : queue.removeFirst()
+            let share = (queue.count + Self.threadCount - 1) / Self.threadCount
+            defer { queue.removeFirst(share) }
+            return Array(queue.prefix(share))
         }
     }
 

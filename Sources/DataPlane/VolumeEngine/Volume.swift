@@ -150,39 +150,22 @@ package final class Volume: @unchecked Sendable {
         if mustSchedule { context.scheduler.schedule(self) }
     }
 
-    /// Makes commits durable until nobody waits for one. Called by the scheduler's threads.
-    func commitUntilSettled() {
-        while true {
-            commitOnce()
-            let isFinished = locked {
-                let isWanted = waiters.contains { $0.ticket.rawValue > durable } && !core.pending.isEmpty
-                if !isWanted { isScheduled = false }
-                return !isWanted
-            }
-            if isFinished { return }
-        }
-    }
-
-    private func commitOnce() {
-        let batch = RocksBatch()
+    /// Begins the next commit and hands it to the mirror; nil when there is nothing to commit.
+    func beginCommit(into batch: borrowing RocksBatch) -> CommitWork? {
         let prepared = locked { () -> (work: CommitWork, mirror: (any CommitMirror)?)? in
-            defer {
-                account()
-            }
+            defer { account() }
             return core.beginCommit(into: batch).map { ($0, mirror) }
         }
-        guard let prepared else { return runWaiters() }
-        let work = prepared.work
-        if work.isMirrored, let mirror = prepared.mirror { send(work, to: mirror) }
-        do {
-            // Data before metadata: nothing in the database may point to a block that a crash could take away.
-            for segment in work.bulkSegments { try segments.synchronize(segment) }
-            try context.database.write(batch, isSynced: true)
-        } catch {
-            // The page cache may have dropped what it could not write, so that going on could lose acknowledged data:
-            // the process ends and recovers from what is durable.
-            fatalError("volume \(msid): a commit could not be made durable: \(error)")
+        guard let prepared else {
+            runWaiters()
+            return nil
         }
+        if prepared.work.isMirrored, let mirror = prepared.mirror { send(prepared.work, to: mirror) }
+        return prepared.work
+    }
+
+    /// Notes that a commit is durable, and answers those who waited for it.
+    func endCommit(_ work: CommitWork) {
         locked {
             durable = work.number
             core.finishCommit(work.number)
@@ -190,6 +173,15 @@ package final class Volume: @unchecked Sendable {
         }
         if !work.freed.isEmpty { reclaimQueue.withLock { $0.append(work.freed) } }
         runWaiters()
+    }
+
+    /// Whether somebody waits for another commit; if not, the volume leaves the scheduler.
+    func wantsCommit() -> Bool {
+        locked {
+            let isWanted = waiters.contains { $0.ticket.rawValue > durable } && !core.pending.isEmpty
+            if !isWanted { isScheduled = false }
+            return isWanted
+        }
     }
 
     /// Writes that are durable in the log and not yet in their segments.

@@ -41,8 +41,8 @@ package struct OutagePrediction: Codable, Equatable, Sendable {
     /// Transactions one after the other inside the window: the snapshot and the point of no return on the source, the
     /// promotion and the record on the destination.
     package static let commitsInWindow: UInt64 = 4
-    /// What the window costs with nothing to wait for: draining, and moving the duplicate request cache.
-    package static let fixedMicroseconds: UInt64 = 60_000
+    /// What the window costs with nothing to wait for: draining, and moving what is left of the duplicate request cache.
+    package static let fixedMicroseconds: UInt64 = 5_000
     /// What a volume adds: its snapshot and its promotion share commits with the others.
     package static let perVolumeMicroseconds: UInt64 = 250
     /// What a connection adds: its answers are drained, it is made again on the other side.
