@@ -221,7 +221,8 @@ let package = Package(
         tests(
             "StorageControlTests",
             [
-                "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Replication", "VolumeEngine", "Environment",
+                "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Replication", "VolumeEngine",
+                "Environment",
                 "Identity", logging,
             ]
         ),
