@@ -1,28 +1,29 @@
-import Identity
+package import Identity
 import MigrateOperation
 import Synchronization
 
 /// Who may transfer next when several operations share the link: pure.
-struct FairShare: Equatable, Sendable {
+package struct FairShare: Equatable, Sendable {
     /// Transfers that may run at the same time.
-    let slotCount: Int
+    package let slotCount: Int
     /// Transfers that run, by operation.
-    private(set) var running: [ObjectUUID: Int] = [:]
+    package private(set) var running: [ObjectUUID: Int] = [:]
     /// Operations that want to transfer more, with how many transfers of each wait.
-    private(set) var waiting: [ObjectUUID: Int] = [:]
+    package private(set) var waiting: [ObjectUUID: Int] = [:]
 
-    init(slotCount: Int) { self.slotCount = slotCount }
+    /// Nothing runs.
+    package init(slotCount: Int) { self.slotCount = slotCount }
 
     private var operations: Set<ObjectUUID> { Set(running.keys).union(waiting.keys) }
 
     /// One transfer of an operation wants to run, and waits.
-    mutating func join(_ operation: ObjectUUID) { waiting[operation, default: 0] += 1 }
+    package mutating func join(_ operation: ObjectUUID) { waiting[operation, default: 0] += 1 }
 
     /// It does not want to any more.
-    mutating func leave(_ operation: ObjectUUID) { Self.decrease(&waiting, operation) }
+    package mutating func leave(_ operation: ObjectUUID) { Self.decrease(&waiting, operation) }
 
     /// Lets a waiting transfer run when its operation has less than its share, or nobody else wants the slot.
-    mutating func enter(_ operation: ObjectUUID) -> Bool {
+    package mutating func enter(_ operation: ObjectUUID) -> Bool {
         let total = running.values.reduce(0, +)
         guard total < slotCount, waiting[operation] != nil else { return false }
         let share = (slotCount + operations.count - 1) / operations.count
@@ -34,7 +35,7 @@ struct FairShare: Equatable, Sendable {
     }
 
     /// A running transfer has ended.
-    mutating func exit(_ operation: ObjectUUID) { Self.decrease(&running, operation) }
+    package mutating func exit(_ operation: ObjectUUID) { Self.decrease(&running, operation) }
 
     private static func decrease(_ counts: inout [ObjectUUID: Int], _ operation: ObjectUUID) {
         guard let count = counts[operation] else { return }
