@@ -59,7 +59,7 @@ final class TestServer {
     func execute(_ record: ByteBuffer, waiter: @escaping @Sendable (CachedReply) -> Void = { _ in }) -> ByteBuffer? {
         var output = ByteBuffer()
         client.refresh()
-        let outcome = NFSServer.execute(record, &client, .blocking, isClaimed: false, into: &output, waiter: waiter)
+        let outcome = NFSServer.execute(record, client, .blocking, isClaimed: false, into: &output, waiter: waiter)
         switch outcome {
         case .answered: break
         case .answeredWhenDurable(_, let ticket): volume.wait(ticket)

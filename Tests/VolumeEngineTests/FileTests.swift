@@ -126,6 +126,29 @@ import VolumeEngine
         try checkClean()
     }
 
+    /// A directory that is listed again and again keeps its names in an index: what the names lead to must be of the moment.
+    @Test func listingsShowPresentAttributesAndNames() throws {
+        let files = try (0..<200).map { try volume.makeFile("file-\($0)", in: root) }
+        func sizes() throws -> [String: UInt64] {
+            let entries = try volume.listAttributes(root, page: 33).map { ($0.name, $0.attributes?.sizeBytes ?? .max) }
+            return Dictionary(uniqueKeysWithValues: entries)
+        }
+        var model = Dictionary(uniqueKeysWithValues: (0..<200).map { ("file-\($0)", UInt64(0)) })
+        #expect(try sizes() == model)
+        for number in stride(from: 0, to: 200, by: 7) {
+            try volume.put(bytes(number * 10 + 1), at: 0, to: files[number], isStable: number % 2 == 0)
+            model["file-\(number)"] = UInt64(number * 10 + 1)
+        }
+        #expect(try sizes() == model)
+        try test.wait("file-14".withRawBytes { try volume.remove($0, from: root, as: .superuser, .blocking) }.1)
+        model["file-14"] = nil
+        #expect(try sizes() == model)
+        _ = try volume.makeFile("another", in: root)
+        model["another"] = 0
+        #expect(try sizes() == model)
+        try checkClean()
+    }
+
     @Test func largeDirectoriesAreReadOnceEach() throws {
         var expected: Set<String> = []
         for index in 0..<3000 {

@@ -65,17 +65,19 @@ extension NFSStatus {
     }
 }
 
-/// What a connection remembers between requests, so that it is not worked out for each of them. Used by one thread at a
-/// time: the event loop of the connection, or a copy on a worker.
-package struct ClientContext: Sendable {
+/// What a connection remembers between requests, so that it is not worked out for each of them.
+package final class ClientContext: @unchecked Sendable {
+    // Proof of Sendable: one thread uses it, the event loop of the connection or, with a copy, a worker. For the same
+    // reason the run-time check of exclusive access could find nothing.
+
     /// The SVM that the connection leads to.
     package let service: SVMFileService
     /// Who is at the other end.
     package let client: ClientAddress
-    private(set) var namespace: Namespace
-    private var accessByVolume: [VolumeMSID: ExportAccess] = [:]
-    private var credentialBytes: [UInt8] = []
-    private var credential = Credentials(user: 65534, group: 65534)
+    @exclusivity(unchecked) private(set) var namespace: Namespace
+    @exclusivity(unchecked) private var accessByVolume: [VolumeMSID: ExportAccess] = [:]
+    @exclusivity(unchecked) private var credentialBytes: [UInt8] = []
+    @exclusivity(unchecked) private var credential = Credentials(user: 65534, group: 65534)
 
     /// Begins with the present namespace.
     package init(service: SVMFileService, client: ClientAddress) {
@@ -84,14 +86,24 @@ package struct ClientContext: Sendable {
         namespace = service.namespace
     }
 
+    /// A copy for another thread.
+    package init(copying other: ClientContext) {
+        service = other.service
+        client = other.client
+        namespace = other.namespace
+        accessByVolume = other.accessByVolume
+        credentialBytes = other.credentialBytes
+        credential = other.credential
+    }
+
     /// Takes a new namespace over, if there is one; for every burst of requests.
-    package mutating func refresh() {
+    package func refresh() {
         if service.isCurrent(namespace) { return }
         namespace = service.namespace
         accessByVolume = [:]
     }
 
-    mutating func access(to exported: ExportedVolume) -> ExportAccess {
+    func access(to exported: ExportedVolume) -> ExportAccess {
         if let known = accessByVolume[exported.volume.msid] { return known }
         let access = exported.policy.access(of: client)
         accessByVolume[exported.volume.msid] = access
@@ -99,7 +111,7 @@ package struct ClientContext: Sendable {
     }
 
     /// The caller behind a credential body; clients send the same one over and over.
-    mutating func credentials(_ flavor: UInt32, _ body: UnsafeRawBufferPointer) throws(XDRError) -> Credentials {
+    func credentials(_ flavor: UInt32, _ body: UnsafeRawBufferPointer) throws(XDRError) -> Credentials {
         guard flavor == AuthenticationFlavor.system else { return Credentials(user: 65534, group: 65534) }
         if credentialBytes.count == body.count, credentialBytes.withUnsafeBytes({ $0.elementsEqual(body) }) {
             return credential
@@ -116,7 +128,9 @@ struct Call {
     var arguments: XDRReader
     let credentials: Credentials
     let execution: Execution
-    var client: ClientContext
+    /// Whether only a short request may be executed on the event loop.
+    let isShort: Bool
+    let client: ClientContext
 
     var namespace: Namespace { client.namespace }
 

@@ -12,9 +12,6 @@ extension ByteBuffer {
     /// `fattr3` (RFC 1813, section 2.6): 84 bytes.
     mutating func writeAttributes(_ attributes: FileAttributes, msid: VolumeMSID) {
         let reference = attributes.reference
-        // What a snapshot shows are other files than the active ones: another file system, so that a client does not take
-        // them for hard links of each other.
-        let fileSystem = msid.rawValue ^ UInt64(reference.epoch.rawValue) &* 0x9e37_79b9_7f4a_7c15
         writeMultipleIntegers(
             UInt32(attributes.type.rawValue),
             UInt32(attributes.mode),
@@ -27,7 +24,7 @@ extension ByteBuffer {
             attributes.usedBytes,
             attributes.deviceMajor,
             attributes.deviceMinor,
-            fileSystem,
+            msid.fileSystemIdentifier(at: reference.epoch),
             reference.inode.rawValue
         )
         writeTime(attributes.accessTime)
@@ -35,10 +32,7 @@ extension ByteBuffer {
         writeTime(attributes.changeTime)
     }
 
-    mutating func writeTime(_ time: Timestamp) {
-        // Seconds are unsigned on the wire: what lies before 1970 shows as 1970.
-        writeMultipleIntegers(UInt32(truncatingIfNeeded: max(0, time.seconds)), time.nanoseconds)
-    }
+    mutating func writeTime(_ time: Timestamp) { writeMultipleIntegers(time.wireSeconds, time.nanoseconds) }
 
     /// `post_op_attr` with attributes.
     mutating func writePostOperation(_ attributes: FileAttributes, msid: VolumeMSID) {
@@ -77,6 +71,19 @@ extension ByteBuffer {
         for child in directory.children { stamp = Checksum.xxh3(child.name, seed: stamp) }
         for _ in 0..<3 { writeMultipleIntegers(1_000_000_000 as UInt32, UInt32(stamp % 1_000_000_000)) }
     }
+}
+
+extension VolumeMSID {
+    /// The `fsid` of files of a volume. What a snapshot shows are other files than the active ones: another file system,
+    /// so that a client does not take them for hard links of each other.
+    func fileSystemIdentifier(at epoch: Epoch) -> UInt64 {
+        rawValue ^ UInt64(epoch.rawValue) &* 0x9e37_79b9_7f4a_7c15
+    }
+}
+
+extension Timestamp {
+    /// Seconds are unsigned on the wire: what lies before 1970 shows as 1970.
+    var wireSeconds: UInt32 { UInt32(truncatingIfNeeded: max(0, seconds)) }
 }
 
 extension SyntheticDirectory {

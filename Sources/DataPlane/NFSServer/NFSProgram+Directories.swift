@@ -11,15 +11,6 @@ extension NFSProgram {
     /// Entries that are asked of the engine at a time.
     private static let entriesMax = 1024
 
-    /// What an answer to READDIR or READDIRPLUS may hold.
-    private struct Budget {
-        let isPlus: Bool
-        /// Bytes of names, numbers and cookies that the client wants (READDIRPLUS only).
-        let directoryBytes: Int
-        /// Bytes of the whole result.
-        let totalBytes: Int
-    }
-
     static func readDirectory(
         _ call: inout Call,
         _ output: inout ByteBuffer,
@@ -31,7 +22,7 @@ extension NFSProgram {
         _ = try call.uint64()
         let directoryBytes = Int(min(try call.uint32(), 1 << 20))
         let totalBytes = isPlus ? Int(min(try call.uint32(), 1 << 20)) : directoryBytes
-        let budget = Budget(isPlus: isPlus, directoryBytes: directoryBytes, totalBytes: totalBytes)
+        let budget = EntryBudget(isPlus: isPlus, directoryBytes: directoryBytes, totalBytes: totalBytes)
         switch object {
         case .synthetic(let directory): try list(directory, cookie, budget, &call, &output)
         case .file(let target): try list(target, cookie, budget, &call, &output)
@@ -39,111 +30,50 @@ extension NFSProgram {
         return .answered
     }
 
-    /// Writes entries until the budget is used up.
-    private struct EntryWriter {
-        let budget: Budget
-        let start: Int
-        var directoryBytes = 0
-        var count = 0
-
-        /// Writes one entry; false when it has no room any more.
-        mutating func write(
-            _ number: UInt64,
-            _ name: some Collection<UInt8>,
-            _ cookie: UInt64,
-            into output: inout ByteBuffer,
-            plus: (inout ByteBuffer) -> Void
-        ) -> Bool {
-            let padded = (name.count + 3) & ~3
-            let names = 24 + padded
-            let before = output.writerIndex
-            output.writeXDR(true)
-            output.writeXDR(number)
-            output.writeXDROpaque(name)
-            output.writeXDR(cookie)
-            if budget.isPlus { plus(&output) }
-            // The end of the list takes 8 more bytes.
-            guard output.writerIndex - start + 8 <= budget.totalBytes, directoryBytes + names <= budget.directoryBytes
-            else {
-                output.moveWriterIndex(to: before)
-                return false
-            }
-            directoryBytes += names
-            count += 1
-            return true
-        }
-
-        func finish(isEnd: Bool, _ output: inout ByteBuffer) throws(CallFailure) {
-            if count == 0 && !isEnd { throw .status(.tooSmall) }
-            output.writeXDR(false)
-            output.writeXDR(isEnd)
-        }
-    }
-
     private static func list(
         _ target: FileTarget,
         _ cookie: UInt64,
-        _ budget: Budget,
+        _ budget: EntryBudget,
         _ call: inout Call,
         _ output: inout ByteBuffer
     ) throws(CallFailure) {
         let msid = target.volume.msid
-        let (execution, key) = (call.execution, call.namespace.handleKey)
-        let wanted = min(entriesMax, budget.directoryBytes / 28 + 1, budget.isPlus ? budget.totalBytes / 148 + 1 : .max)
-        let listing = try attempt { () throws(FileError) in
-            try target.volume.readDirectory(
-                target.reference,
-                after: min(cookie, junctionCookies),
-                entriesMax: wanted,
-                withAttributes: budget.isPlus,
-                as: target.credentials,
-                execution
-            )
-        }
-        output.writeStatus(.ok)
-        let start = output.writerIndex
-        output.writePostOperation(listing.directory, msid: msid)
-        output.writeXDR(0 as UInt64)
-        var writer = EntryWriter(budget: budget, start: start)
-        var isEnd = listing.isEnd
-        for entry in listing.entries {
-            let isWritten = writer.write(entry.reference.inode.rawValue, entry.name, entry.cookie, into: &output) {
-                output in
-                if let attributes = entry.attributes {
-                    output.writePostOperation(attributes, msid: msid)
-                    output.writeXDR(true)
-                    output.writeHandle(FileHandle(msid: msid, reference: attributes.reference), key: key)
-                } else {
-                    output.writeXDRZeros(words: 2)
-                }
+        let (execution, namespace) = (call.execution, call.namespace)
+        let entriesMax = min(
+            Self.entriesMax,
+            budget.directoryBytes / 28 + 1,
+            budget.isPlus ? budget.totalBytes / 148 + 1 : .max
+        )
+        try write(budget, &output) { (writer) throws(CallFailure) in
+            writer.handles = EntryWriter.Handles(msid: msid, key: namespace.handleKey)
+            var isEnd = try attempt { () throws(FileError) in
+                try target.volume.readDirectory(
+                    target.reference,
+                    after: min(cookie, junctionCookies),
+                    entriesMax: entriesMax,
+                    withAttributes: budget.isPlus,
+                    as: target.credentials,
+                    execution,
+                    into: &writer
+                )
             }
-            if !isWritten {
-                isEnd = false
-                break
+            if isEnd && target.reference.epoch == .active && namespace.hasJunctions(msid) {
+                isEnd = writeJunctions(namespace.junctions(msid, target.reference.inode), after: cookie, &writer)
             }
+            return isEnd
         }
-        if isEnd && target.reference.epoch == .active && call.namespace.hasJunctions(msid) {
-            isEnd = writeJunctions(target, cookie, &writer, call, &output)
-        }
-        try writer.finish(isEnd: isEnd, &output)
     }
 
     private static func writeJunctions(
-        _ target: FileTarget,
-        _ cookie: UInt64,
-        _ writer: inout EntryWriter,
-        _ call: Call,
-        _ output: inout ByteBuffer
+        _ junctions: [(name: [UInt8], target: ExportedVolume)],
+        after cookie: UInt64,
+        _ writer: inout EntryWriter
     ) -> Bool {
-        let junctions = call.namespace.junctions(target.volume.msid, target.reference.inode)
         for (index, junction) in junctions.enumerated() {
             let place = junctionCookies + 1 + UInt64(index)
             guard place > cookie else { continue }
             // Attributes of another volume's root are left to a LOOKUP, which checks that volume's export policy.
-            let isWritten = writer.write(InodeNumber.root.rawValue, junction.name, place, into: &output) {
-                $0.writeXDRZeros(words: 2)
-            }
-            if !isWritten { return false }
+            guard writer.add(InodeNumber.root.rawValue, junction.name, place) else { return false }
         }
         return true
     }
@@ -151,7 +81,7 @@ extension NFSProgram {
     private static func list(
         _ directory: SyntheticDirectory,
         _ cookie: UInt64,
-        _ budget: Budget,
+        _ budget: EntryBudget,
         _ call: inout Call,
         _ output: inout ByteBuffer
     ) throws(CallFailure) {
@@ -164,22 +94,32 @@ extension NFSProgram {
             case nil: break
             }
         }
-        output.writeStatus(.ok)
-        let start = output.writerIndex
-        output.writeXDR(true)
-        output.writeAttributes(directory)
-        output.writeXDR(0 as UInt64)
-        var writer = EntryWriter(budget: budget, start: start)
-        var isEnd = true
-        for (index, entry) in names.enumerated() where UInt64(index) + 1 > cookie {
-            let isWritten = writer.write(entry.number, entry.name, UInt64(index) + 1, into: &output) {
-                $0.writeXDRZeros(words: 2)
+        try write(budget, &output) { (writer) throws(CallFailure) in
+            writer.begin(directory)
+            for (index, entry) in names.enumerated() where UInt64(index) + 1 > cookie {
+                guard writer.add(entry.number, entry.name, UInt64(index) + 1) else { return false }
             }
-            if !isWritten {
-                isEnd = false
-                break
-            }
+            return true
         }
-        try writer.finish(isEnd: isEnd, &output)
+    }
+
+    /// Writes a whole result straight into the memory of the answer; `body` says whether nothing follows its entries.
+    private static func write(
+        _ budget: EntryBudget,
+        _ output: inout ByteBuffer,
+        _ body: (inout EntryWriter) throws(CallFailure) -> Bool
+    ) throws(CallFailure) {
+        output.writeStatus(.ok)
+        var outcome: Result<Void, CallFailure> = .success(())
+        output.writeWithUnsafeMutableBytes(minimumWritableBytes: budget.memoryBytes) { memory in
+            var writer = EntryWriter(budget: budget, memory: memory)
+            outcome = Result { () throws(CallFailure) in
+                let isEnd = try body(&writer)
+                if writer.entryCount == 0 && !isEnd { throw .status(.tooSmall) }
+                writer.finish(isEnd: isEnd)
+            }
+            return writer.byteCount
+        }
+        try outcome.get()
     }
 }

@@ -13,12 +13,14 @@ package enum NFSServer {
     /// - Parameters:
     ///   - client: what the connection remembers.
     ///   - execution: `.cachedOnly` on event loops, `.blocking` on workers.
+    ///   - isShort: whether only a short request may be executed on the event loop.
     ///   - isClaimed: whether an earlier run, which would have blocked, has claimed the request already.
     ///   - waiter: gets the answer if the same request is being executed for another connection.
     package static func execute(
         _ record: ByteBuffer,
-        _ client: inout ClientContext,
+        _ client: ClientContext,
         _ execution: Execution,
+        isShort: Bool = true,
         isClaimed: Bool,
         into output: inout ByteBuffer,
         waiter: @escaping @Sendable (CachedReply) -> Void
@@ -28,7 +30,7 @@ package enum NFSServer {
             var reader = XDRReader(bytes)
             do throws(XDRError) {
                 guard let header = try RPCCallHeader(&reader) else { return .none }
-                return execute(header, reader, &client, execution, isClaimed, &output, waiter)
+                return execute(header, reader, client, execution, isShort, isClaimed, &output, waiter)
             } catch { return .malformed }
         }
         switch outcome {
@@ -41,8 +43,9 @@ package enum NFSServer {
     private static func execute(
         _ header: RPCCallHeader,
         _ arguments: XDRReader,
-        _ client: inout ClientContext,
+        _ client: ClientContext,
         _ execution: Execution,
+        _ isShort: Bool,
         _ isClaimed: Bool,
         _ output: inout ByteBuffer,
         _ waiter: @escaping @Sendable (CachedReply) -> Void
@@ -59,11 +62,17 @@ package enum NFSServer {
             RecordMarking.finish(from: start, in: &output)
             return .answered
         }
-        let call = Call(arguments: arguments, credentials: credentials, execution: execution, client: client)
+        let call = Call(
+            arguments: arguments,
+            credentials: credentials,
+            execution: execution,
+            isShort: isShort,
+            client: client
+        )
         let outcome: CallOutcome
         switch (header.program, header.version) {
         case (NFS3.program, NFS3.version):
-            outcome = executeNFS(header, call, isClaimed, &client, &output, waiter)
+            outcome = executeNFS(header, call, isClaimed, client, &output, waiter)
         case (Mount3.program, Mount3.version):
             outcome = MountProgram.execute(header, call, &output)
         case (NFS3.program, _), (Mount3.program, _):
@@ -82,7 +91,7 @@ package enum NFSServer {
         _ header: RPCCallHeader,
         _ call: Call,
         _ isClaimed: Bool,
-        _ client: inout ClientContext,
+        _ client: ClientContext,
         _ output: inout ByteBuffer,
         _ waiter: @escaping @Sendable (CachedReply) -> Void
     ) -> CallOutcome {
@@ -90,7 +99,7 @@ package enum NFSServer {
             output.writeAccepted(xid: header.xid, .procedureUnavailable)
             return .answered
         }
-        if procedure.isIdempotent { return run(procedure, header.xid, call, &client, &output) }
+        if procedure.isIdempotent { return run(procedure, header.xid, call, &output) }
 
         let key = RequestKey(
             client: client.client,
@@ -109,7 +118,7 @@ package enum NFSServer {
             }
         }
         let start = output.writerIndex
-        let outcome = run(procedure, header.xid, call, &client, &output)
+        let outcome = run(procedure, header.xid, call, &output)
         // A request that would block stays claimed: the worker that runs it again finishes it.
         let bytes = output.getBytes(at: start, length: output.writerIndex - start) ?? []
         switch outcome {
@@ -126,13 +135,11 @@ package enum NFSServer {
         _ procedure: NFS3.Procedure,
         _ xid: UInt32,
         _ call: Call,
-        _ client: inout ClientContext,
         _ output: inout ByteBuffer
     ) -> CallOutcome {
         var call = call
         output.writeAccepted(xid: xid, .success)
         let body = output.writerIndex
-        defer { client = call.client }
         do throws(CallFailure) {
             return try NFSProgram.run(procedure, &call, &output)
         } catch {

@@ -1,3 +1,4 @@
+internal import CLinux
 import FileService
 import NFSServer
 import NIOCore
@@ -27,12 +28,16 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     typealias InboundIn = ByteBuffer
 
     private var context: ChannelHandlerContext?
-    private var client: ClientContext
+    private let client: ClientContext
     private let workers: NIOThreadPool
     private let registry: ConnectionRegistry
     private let eventLoop: any EventLoop
-    private var stream = ByteBuffer()
-    private var output: ByteBuffer
+    /// -1 while there is none.
+    private var socket: Int32 = -1
+    // The run-time check of exclusive access to the two buffers could find nothing: what is called while one of them is
+    // in use never comes back to the connection but through the event loop's queue.
+    @exclusivity(unchecked) private var stream = ByteBuffer()
+    @exclusivity(unchecked) private var output: ByteBuffer
     /// Requests that the gate holds.
     private var held: [ByteBuffer] = []
     /// Requests of this burst that need the disk.
@@ -43,8 +48,21 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     private var hasUnflushed = false
     private let answerClock = AnswerClock()
     private let remote: String
+    /// Writes that the channel has not finished.
+    private var queuedWrites = 0
+    /// Capacity of an output buffer that every connection may keep, and connections that may keep more.
+    private static let keptOutputBytesMax = 128 << 10
+    private static let keptOutputsMax = 64
+    /// Bytes of the answers of this burst that were made on the event loop.
+    private var burstBytes = 0
+    /// From here on, large reads of the burst go to workers, so that the loop is not held for long.
+    private static let burstBytesMax = 2 << 20
+    /// Answers that leave before the rest of their burst is executed.
+    private static let largeAnswerBytes = 256 << 10
     /// Answers from workers that are not copied into the burst.
     private static let largeReplyBytes = 32 << 10
+    /// Records of which more than this has not arrived yet are read straight into their buffer.
+    private static let largeRecordBytes = 32 << 10
     /// Answers from other threads.
     private let inbox = Mutex(Inbox())
 
@@ -89,6 +107,10 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         registry.add(self)
+        let operations = context.channel.pipeline.syncOperations
+        let handle = try? operations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { $0 }
+        guard let handle else { return }
+        socket = handle
     }
 
     func handlerRemoved(context: ChannelHandlerContext) { close() }
@@ -115,13 +137,32 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         if stream.readableBytes == 0 { stream = incoming } else { stream.writeBuffer(&incoming) }
         client.refresh()
         do throws(RecordError) {
-            while let record = try RecordMarking.next(from: &stream) { receive(record) }
+            repeat {
+                while let record = try RecordMarking.next(from: &stream) { receive(record) }
+                keepRest()
+            } while receiveRest(context)
         } catch {
             registry.counters.countMalformed()
             context.close(promise: nil)
-            return
         }
-        keepRest()
+    }
+
+    /// Reads what has arrived of a large record straight into its buffer: through the channel it would be copied once more.
+    /// Whether the record is whole now.
+    private func receiveRest(_ context: ChannelHandlerContext) -> Bool {
+        // A request may have closed the connection, and its socket with it.
+        guard stream.readableBytes >= 4, socket >= 0, !isClosed, context.channel.isActive else { return false }
+        var missing = missingRecordBytes - stream.readableBytes
+        guard missing > Self.largeRecordBytes else { return false }
+        while missing > 0 {
+            let count = stream.writeWithUnsafeMutableBytes(minimumWritableBytes: missing) { memory in
+                max(0, godwit_receive_now(socket, memory.baseAddress, missing))
+            }
+            // Nothing more yet, or an end or error, which the channel will meet itself.
+            if count == 0 { return false }
+            missing -= count
+        }
+        return true
     }
 
     /// Moves the beginning of a record that has not arrived whole into a buffer that it will fit into: requests that
@@ -145,6 +186,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
+        burstBytes = 0
         sendBlocked()
         flush()
     }
@@ -167,11 +209,21 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     /// Runs a request that the gate has let in.
     private func run(_ record: ByteBuffer) {
         let start = output.writerIndex
-        let outcome = NFSServer.execute(record, &client, .cachedOnly, isClaimed: false, into: &output) { [self] reply in
-            deliver(reply)
-        }
+        let isShort = burstBytes >= Self.burstBytesMax
+        let outcome = NFSServer.execute(
+            record,
+            client,
+            .cachedOnly,
+            isShort: isShort,
+            isClaimed: false,
+            into: &output
+        ) { [self] in deliver($0) }
         switch outcome {
-        case .answered: gate.leave()
+        case .answered:
+            gate.leave()
+            burstBytes += output.writerIndex - start
+            // The client takes a large answer while the next request is executed.
+            if output.readableBytes >= Self.largeAnswerBytes { flush() }
         case .answeredWhenDurable(let volume, let ticket):
             // The answer leaves the burst: its bytes are copied out, since the buffer is used on.
             var copy = ByteBuffer()
@@ -197,7 +249,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
             let isLarge = waitingBytes > 256 << 10
             let part = Array(blocked.prefix(isLarge ? 1 : ConnectionLimits.batchMax))
             blocked.removeFirst(part.count)
-            let client = client
+            let client = ClientContext(copying: client)
             workers.submit { [self] state in
                 guard state == .active else { return }
                 for request in part { runBlocking(request, client) }
@@ -207,13 +259,12 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     }
 
     /// Runs a request on a worker.
-    private func runBlocking(_ request: PendingRequest, _ shared: ClientContext) {
-        var client = shared
+    private func runBlocking(_ request: PendingRequest, _ client: ClientContext) {
         var reply = ByteBuffer()
         let bytes = request.record.readableBytes
         let outcome = NFSServer.execute(
             request.record,
-            &client,
+            client,
             .blocking,
             isClaimed: request.isClaimed,
             into: &reply
@@ -263,8 +314,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
             if answer.reply.readableBytes >= Self.largeReplyBytes {
                 // A large answer goes out as it is, behind what is before it.
                 writeOutput()
-                if let context, !isClosed { context.write(Self.wrapOutboundOut(answer.reply), promise: nil) }
-                hasUnflushed = true
+                if let context, !isClosed { queue(answer.reply, context) }
             } else {
                 output.writeBuffer(&answer.reply)
             }
@@ -277,11 +327,30 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     // MARK: Output and backpressure
 
     private func flush() {
+        sendNow()
         writeOutput()
         guard hasUnflushed, let context, !isClosed else { return }
         hasUnflushed = false
         answerClock.note()
         context.flush()
+    }
+
+    /// Gives the burst to the kernel at once, where the channel has nothing queued before it: the channel's queue costs more
+    /// than most requests, and the buffer stays here, warm. What the socket does not take is left to the channel, and so
+    /// is every error.
+    private func sendNow() {
+        guard queuedWrites == 0, output.readableBytes > 0, socket >= 0, !isClosed, let context, context.channel.isActive
+        else { return }
+        let count = output.withUnsafeReadableBytes { godwit_send_now(socket, $0.baseAddress, $0.count) }
+        guard count > 0 else { return }
+        output.moveReaderIndex(forwardBy: count)
+        guard output.readableBytes == 0 else { return }
+        // A few connections may keep the memory of large answers; thousands may not.
+        if output.capacity > Self.keptOutputBytesMax && registry.count > Self.keptOutputsMax {
+            output = context.channel.allocator.buffer(capacity: 16 << 10)
+        } else {
+            output.clear()
+        }
     }
 
     /// Hands the burst to the channel, without flushing it.
@@ -290,8 +359,16 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         guard let context, !isClosed else { return output.clear() }
         let burst = output
         output = context.channel.allocator.buffer(capacity: 16 << 10)
-        context.write(Self.wrapOutboundOut(burst), promise: nil)
+        queue(burst, context)
+    }
+
+    /// Puts bytes behind everything that the channel has queued.
+    private func queue(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
+        queuedWrites += 1
         hasUnflushed = true
+        let promise = context.eventLoop.makePromise(of: Void.self)
+        promise.futureResult.whenComplete { [self] _ in queuedWrites -= 1 }
+        context.write(Self.wrapOutboundOut(bytes), promise: promise)
     }
 
     private func adjustReading() {

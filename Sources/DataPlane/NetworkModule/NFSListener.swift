@@ -73,7 +73,8 @@ package final class NFSListener: Sendable {
             )
             .childChannelOption(
                 .recvAllocator,
-                value: AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 64 << 10, maximum: 2 << 20)
+                // What is larger than this, the connection reads into the buffer of the record.
+                value: AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 64 << 10, maximum: 64 << 10)
             )
             .childChannelInitializer { child in
                 guard registry.count < ConnectionLimits.connectionsMax,

@@ -190,8 +190,11 @@ package final class SegmentStore: Sendable {
         )
     }
 
-    /// Dead segments that are kept to be written over.
-    private static let sparesMax = 4
+    /// Dead segments that are kept to be written over while clients write: half a second of a fast stream dies between two
+    /// rounds of the reclaimer, and a file that is deleted and made again costs more than its data.
+    private static let sparesMax = 12
+    /// Those that are kept when clients are quiet.
+    package static let quietSparesMax = 4
 
     /// Puts a full segment without living blocks aside, to be written over under a new number; false when there are
     /// enough of those. A number never comes back, so that a stale location can never meet new data.
@@ -213,11 +216,12 @@ package final class SegmentStore: Sendable {
         directory + "/spare-" + file.path[file.path.index(file.path.endIndex, offsetBy: -8)...]
     }
 
-    /// Gives the space of spare segments back.
-    package func dropSpares() throws(FileIOError) {
+    /// Gives the space of spare segments back, but for `kept` of them.
+    package func dropSpares(keeping kept: Int) throws(FileIOError) {
         let spares = state.withLock { state in
-            defer { state.spares = [] }
-            return state.spares
+            let dropped = Array(state.spares.dropFirst(kept))
+            state.spares.removeLast(dropped.count)
+            return dropped
         }
         for spare in spares { try FileSystem.remove(sparePath(spare)) }
     }

@@ -293,25 +293,47 @@ package struct AccessRights: OptionSet, Sendable {
 }
 
 /// One entry of a directory.
-package struct DirectoryListingEntry: Sendable {
+struct DirectoryListingEntry: Sendable {
+    /// Where to go on after this entry; the same on both clusters and across restarts.
+    var cookie: UInt64
+    /// The name, 1 to 255 bytes.
+    var name: [UInt8]
+    /// The object.
+    var reference: FileReference
+    /// Its attributes, when they were asked for.
+    var attributes: FileAttributes?
+}
+
+/// Entries of a directory that were collected.
+struct DirectoryListing: Sendable {
+    /// The entries in the order of their cookies.
+    var entries: [DirectoryListingEntry]
+    /// Whether nothing follows.
+    var isEnd: Bool
+    /// The directory.
+    var directory: FileAttributes
+}
+
+/// An entry of a directory that is shown to a `DirectoryPage`.
+package struct DirectoryPageEntry {
     /// Where to go on after this entry; the same on both clusters and across restarts.
     package var cookie: UInt64
-    /// The name, 1 to 255 bytes.
-    package var name: [UInt8]
+    /// The name, 1 to 255 bytes; valid while the entry is shown.
+    package var name: UnsafeRawBufferPointer
     /// The object.
     package var reference: FileReference
     /// Its attributes, when they were asked for.
     package var attributes: FileAttributes?
 }
 
-/// A page of a directory.
-package struct DirectoryListing: Sendable {
-    /// The entries in the order of their cookies.
-    package var entries: [DirectoryListingEntry]
-    /// Whether nothing follows.
-    package var isEnd: Bool
-    /// The directory.
-    package var directory: FileAttributes
+/// What takes the entries of a directory, one after another, straight from where the volume keeps them.
+///
+/// Called under the volume's lock: must be quick and must not call the volume.
+package protocol DirectoryPage {
+    /// Begins anew; what was taken before is void.
+    mutating func begin(_ directory: FileAttributes)
+    /// Takes an entry; false when there is no room for it.
+    mutating func add(_ entry: DirectoryPageEntry) -> Bool
 }
 
 /// Space and files of a volume (`FSSTAT`).

@@ -66,7 +66,7 @@ extension Volume {
             }
             try write(batch)
         }
-        try removeDeadSegments(isUrgent: isUrgent)
+        try removeDeadSegments(isUrgent: isUrgent, isQuiet: isQuiet)
     }
 
     /// Extents that touch one another become one, so that a hole costs one system call.
@@ -84,14 +84,18 @@ extension Volume {
         return joined
     }
 
-    private func removeDeadSegments(isUrgent: Bool) throws(StorageError) {
+    private func removeDeadSegments(isUrgent: Bool, isQuiet: Bool) throws(StorageError) {
         let dead = locked { () -> [UInt32] in
             guard core.pending.isEmpty, core.committing.isEmpty else { return [] }
             let dead = core.liveBlocks.keys.sorted().filter { core.liveBlocks[$0] == 0 && segments.isSealed($0) }
             for segment in dead { core.liveBlocks[segment] = nil }
             return dead
         }
-        do throws(FileIOError) { if isUrgent { try segments.dropSpares() } } catch { throw .io(error) }
+        if isUrgent || isQuiet {
+            do throws(FileIOError) {
+                try segments.dropSpares(keeping: isUrgent ? 0 : SegmentStore.quietSparesMax)
+            } catch { throw .io(error) }
+        }
         guard !dead.isEmpty else { return }
         let batch = RocksBatch()
         do throws(FileIOError) {

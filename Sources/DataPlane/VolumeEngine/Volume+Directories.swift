@@ -2,90 +2,121 @@ import Identity
 import RocksStore
 
 extension Volume {
-    /// READDIR and READDIRPLUS: entries after `cookie` (0 = from the start), in the order of their cookies.
+    /// READDIR and READDIRPLUS: shows the entries after `cookie` (0 = from the start), in the order of their cookies, to
+    /// `page` until it has no room for one; whether nothing follows.
     ///
     /// `.` has the cookie 1 and `..` the cookie 2. Entries that exist during the whole reading appear exactly once.
+    ///
+    /// - Parameter entriesMax: more entries than this are not looked for where they must be collected first.
     package func readDirectory(
         _ reference: FileReference,
         after cookie: UInt64,
         entriesMax: Int,
         withAttributes: Bool,
         as credentials: Credentials,
-        _ execution: Execution
-    ) throws(FileError) -> DirectoryListing {
-        if reference == .snapshotDirectory { return try listSnapshots(after: cookie, entriesMax, execution) }
+        _ execution: Execution,
+        into page: inout some DirectoryPage
+    ) throws(FileError) -> Bool {
+        if reference == .snapshotDirectory {
+            return Self.show(try listSnapshots(after: cookie, entriesMax, execution), to: &page)
+        }
         if reference.epoch != .active {
-            return try listInSnapshot(reference, cookie, entriesMax, withAttributes, credentials, execution)
+            return Self.show(
+                try listInSnapshot(reference, cookie, entriesMax, withAttributes, credentials, execution),
+                to: &page
+            )
         }
         var mayRead = true
         while true {
-            let (page, names) = try transact(execution) { (core) throws(CoreFailure) in
-                try Self.indexedPage(core, reference, cookie, entriesMax, withAttributes, credentials)
-            }
-            if names == .complete { return page }
-            if names == .unread && mayRead {
+            switch try showIndexed(reference, cookie, withAttributes, credentials, execution, to: &page) {
+            case .complete(let isEnd): return isEnd
+            case .unread where mayRead:
                 // When names change faster than they are read, the page comes from the database.
                 mayRead = try readIndex(reference.inode.rawValue, execution)
-                continue
+            case .unread, .large:
+                var listing = try beginListing(reference, cookie, credentials, execution)
+                try appendEntries(to: &listing, reference.inode.rawValue, max(cookie, 2), entriesMax, execution)
+                if withAttributes { try appendAttributes(to: &listing, execution) }
+                return Self.show(listing, to: &page)
             }
-            var listing = page
-            try appendEntries(to: &listing, reference.inode.rawValue, max(cookie, 2), entriesMax, execution)
-            if withAttributes { try appendAttributes(to: &listing, execution) }
-            return listing
+        }
+    }
+
+    /// Shows what was collected.
+    private static func show(_ listing: DirectoryListing, to page: inout some DirectoryPage) -> Bool {
+        page.begin(listing.directory)
+        for entry in listing.entries where !show(entry, to: &page) { return false }
+        return listing.isEnd
+    }
+
+    private static func show(_ entry: DirectoryListingEntry, to page: inout some DirectoryPage) -> Bool {
+        entry.name.withUnsafeBytes { name in
+            page.add(
+                DirectoryPageEntry(
+                    cookie: entry.cookie,
+                    name: name,
+                    reference: entry.reference,
+                    attributes: entry.attributes
+                )
+            )
         }
     }
 
     /// Where the names of a page come from.
     private enum PageNames {
-        /// They are in the listing, with their attributes.
-        case complete
+        /// They were shown; whether nothing follows.
+        case complete(isEnd: Bool)
         /// The directory is to be read page by page.
         case large
         /// The directory is to be read into an index first.
         case unread
     }
 
-    /// A page out of the directory's index, if there is one.
-    private static func indexedPage(
-        _ core: VolumeCore,
+    /// Shows a page out of the directory's index, if there is one.
+    private func showIndexed(
         _ reference: FileReference,
         _ cookie: UInt64,
-        _ entriesMax: Int,
         _ withAttributes: Bool,
-        _ credentials: Credentials
-    ) throws(CoreFailure) -> (DirectoryListing, PageNames) {
-        let record = try core.resolveDirectory(reference)
-        try Permissions.check(Permissions.read, on: record.content!, by: credentials)
-        let parent = cookie < 2 ? try core.inode(record.content!.parent).attributes : record.attributes
-        var listing = DirectoryListing(
-            entries: dots(after: cookie, record.attributes, parent),
-            isEnd: false,
-            directory: record.attributes
-        )
-        let count = record.content!.entryCount
-        guard count >= DirectoryIndexes.directoryEntriesMin, count <= DirectoryIndexes.directoryEntriesMax else {
-            return (listing, .large)
+        _ credentials: Credentials,
+        _ execution: Execution,
+        to page: inout some DirectoryPage
+    ) throws(FileError) -> PageNames {
+        try transact(execution) { (core) throws(CoreFailure) in
+            let record = try core.resolveDirectory(reference)
+            try Permissions.check(Permissions.read, on: record.content!, by: credentials)
+            let parent = cookie < 2 ? try core.inode(record.content!.parent).attributes : record.attributes
+            let count = record.content!.entryCount
+            guard count >= DirectoryIndexes.directoryEntriesMin, count <= DirectoryIndexes.directoryEntriesMax else {
+                return .large
+            }
+            guard let index = core.directoryIndexes[reference.inode.rawValue] else { return .unread }
+            page.begin(record.attributes)
+            for entry in Self.dots(after: cookie, record.attributes, parent) where !Self.show(entry, to: &page) {
+                return .complete(isEnd: false)
+            }
+            return .complete(
+                isEnd: try index.show(after: cookie, withAttributes: withAttributes, core, to: &page)
+            )
         }
-        guard let index = core.directoryIndexes[reference.inode.rawValue] else { return (listing, .unread) }
-        var place = firstIndex(in: index, after: cookie)
-        listing.entries.reserveCapacity(entriesMax)
-        while place < index.count, listing.entries.count < entriesMax {
-            var entry = index[place]
-            if withAttributes { entry.attributes = try core.inode(entry.reference.inode.rawValue).attributes }
-            listing.entries.append(entry)
-            place += 1
-        }
-        listing.isEnd = place == index.count
-        return (listing, .complete)
     }
 
-    private static func firstIndex(in index: [DirectoryListingEntry], after cookie: UInt64) -> Int {
-        var (low, high) = (0, index.count)
-        while low < high {
-            let middle = (low + high) / 2
-            if index[middle].cookie > cookie { high = middle } else { low = middle + 1 }
+    /// A page that begins with the dots, where they are asked for.
+    private func beginListing(
+        _ reference: FileReference,
+        _ cookie: UInt64,
+        _ credentials: Credentials,
+        _ execution: Execution
+    ) throws(FileError) -> DirectoryListing {
+        try transact(execution) { (core) throws(CoreFailure) in
+            let record = try core.resolveDirectory(reference)
+            try Permissions.check(Permissions.read, on: record.content!, by: credentials)
+            let parent = cookie < 2 ? try core.inode(record.content!.parent).attributes : record.attributes
+            return DirectoryListing(
+                entries: Self.dots(after: cookie, record.attributes, parent),
+                isEnd: false,
+                directory: record.attributes
+            )
         }
-        return low
     }
 
     /// Reads all names of a directory into an index; false when they have changed meanwhile.
@@ -97,9 +128,9 @@ extension Volume {
             directory: try attributes(of: rootReference, execution)
         )
         try appendEntries(to: &listing, directory, 2, Int(DirectoryIndexes.directoryEntriesMax) * 2, execution)
-        let entries = listing.entries
+        let names = DirectoryNames(listing.entries)
         return locked {
-            core.directoryIndexes.insert(directory, entries, readAt: change)
+            core.directoryIndexes.insert(directory, names, readAt: change)
             return core.directoryIndexes[directory] != nil
         }
     }

@@ -7,25 +7,9 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
-uint64_t godwit_xxh3_64(const void *bytes, size_t count) { return XXH3_64bits(bytes, count); }
-
-uint64_t godwit_xxh3_64_seeded(const void *bytes, size_t count, uint64_t seed) {
-    return XXH3_64bits_withSeed(bytes, count, seed);
-}
-
-void godwit_block_checksums(const void *bytes, size_t block_size, size_t block_count, uint32_t *checksums) {
-    const uint8_t *position = bytes;
-    for (size_t index = 0; index < block_count; index++) {
-        checksums[index] = (uint32_t)XXH3_64bits(position, block_size);
-        position += block_size;
-    }
-}
 
 int godwit_open(const char *path, int flags, unsigned int mode) { return open(path, flags | O_CLOEXEC, mode); }
 
@@ -45,6 +29,14 @@ int godwit_start_writeback(int descriptor, off_t offset, off_t count) {
 int godwit_socket_unacknowledged_bytes(int descriptor) {
     int bytes = 0;
     return ioctl(descriptor, SIOCOUTQ, &bytes) == 0 ? bytes : -1;
+}
+
+ssize_t godwit_receive_now(int socket, void *buffer, size_t count) {
+    return recv(socket, buffer, count, MSG_DONTWAIT);
+}
+
+ssize_t godwit_send_now(int socket, const void *buffer, size_t count) {
+    return send(socket, buffer, count, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 int godwit_lock_exclusively(int descriptor) { return flock(descriptor, LOCK_EX | LOCK_NB); }

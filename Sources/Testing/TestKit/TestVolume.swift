@@ -142,21 +142,47 @@ extension Volume {
 
     /// Every name of a directory but the dots, read in pages of `page`.
     package func list(_ directory: FileReference, page: Int = 100) throws -> [String] {
-        var names: [String] = []
+        try listAttributes(directory, page: page).map(\.name)
+    }
+
+    /// Every name of a directory but the dots with what it leads to, read in pages of `page`.
+    package func listAttributes(
+        _ directory: FileReference,
+        page: Int = 100
+    ) throws -> [(name: String, attributes: FileAttributes?)] {
+        var entries: [(name: String, attributes: FileAttributes?)] = []
         var cookie: UInt64 = 0
         while true {
-            let listing = try readDirectory(
+            var collected = CollectedPage(entriesMax: page)
+            let isEnd = try readDirectory(
                 directory,
                 after: cookie,
                 entriesMax: page,
                 withAttributes: true,
                 as: .superuser,
-                .blocking
+                .blocking,
+                into: &collected
             )
-            names += listing.entries.filter { $0.cookie > 2 }.map { String(decoding: $0.name, as: UTF8.self) }
-            guard let last = listing.entries.last, !listing.isEnd else { return names }
+            entries += collected.entries.filter { $0.cookie > 2 }.map { ($0.name, $0.attributes) }
+            guard let last = collected.entries.last, !isEnd else { return entries }
             cookie = last.cookie
         }
+    }
+}
+
+/// Keeps the entries of a directory.
+private struct CollectedPage: DirectoryPage {
+    let entriesMax: Int
+    var entries: [(cookie: UInt64, name: String, attributes: FileAttributes?)] = []
+
+    init(entriesMax: Int) { self.entriesMax = entriesMax }
+
+    mutating func begin(_ directory: FileAttributes) { entries = [] }
+
+    mutating func add(_ entry: DirectoryPageEntry) -> Bool {
+        guard entries.count < entriesMax else { return false }
+        entries.append((entry.cookie, String(decoding: entry.name, as: UTF8.self), entry.attributes))
+        return true
     }
 }
 
