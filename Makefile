@@ -13,7 +13,7 @@ BINARIES := .build/release
 CLIENTS := Clients/.build/release
 CRASH_TEST := IntegrationTests/.build/release/crash-test
 
-.PHONY: demo test bench build clients integration run-crash run-kill-matrix fmt lint crash kill-matrix bootstrap clean help
+.PHONY: demo test bench build clients integration run-crash run-kill-matrix run-model model fmt lint crash kill-matrix bootstrap clean help
 
 help:
 	@echo "make demo         build, then move an SVM between two clusters under a live client"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench        measure beside nfs-ganesha and rsync (needs root)"
 	@echo "make crash        kill the daemon $(CRASH_ROUNDS) times under load"
 	@echo "make kill-matrix  kill each side at every step of a migrate"
+	@echo "make model        check the model of the point of no return, and that its mutations are caught"
 	@echo "make build | fmt | lint | clean"
 
 bootstrap:
@@ -43,6 +44,7 @@ demo: build clients
 test: bootstrap lint
 	swift build -c release --build-tests
 	swift test -c release --disable-testable-imports --skip-build
+	$(MAKE) run-model
 	swift build -c release --package-path Clients
 	swift build -c release --package-path IntegrationTests --product crash-test
 	$(MAKE) run-crash CRASH_ROUNDS=$(QUICK_CRASH_ROUNDS)
@@ -57,6 +59,11 @@ bench:
 crash: build clients integration run-crash
 
 kill-matrix: build clients run-kill-matrix
+
+model: bootstrap run-model
+
+run-model:
+	Models/check
 
 run-crash:
 	work="$$(mktemp -d "$(SCRATCH)/godwit-crash.XXXXXX")" && \

@@ -41,10 +41,12 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
     }
     private let user = Mutex(User())
     let sourcePoints = Mutex<[CrashPoint]>([])
+    let destinationWrites: FailingWrite
     let destinationPoints = Mutex<[CrashPoint]>([])
 
     init(
         failingDeed: Int = -1,
+        failingDestinationWrite: Int = -1,
         sourceCrash: CrashPoint? = nil,
         destinationCrash: CrashPoint? = nil,
         drainMilliseconds: UInt64 = 0,
@@ -52,6 +54,7 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
         options: MigrationOptions = MigrationOptions()
     ) {
         self.action = action
+        destinationWrites = FailingWrite(number: failingDestinationWrite)
         self.options = options
         world = World(failingDeed: failingDeed, drainMilliseconds: drainMilliseconds)
         self.sourceCrash = sourceCrash
@@ -119,7 +122,11 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
             crash = nil
             world.state.withLock { $0.startDestination() }
             let orchestrator = Orchestrator(
-                database: ProcessDatabase(database: destinationDatabase, process: process),
+                database: ProcessDatabase(
+                    database: destinationDatabase,
+                    process: process,
+                    failingWrite: destinationWrites
+                ),
                 storage: SimulatedDestination(world: world, process: process),
                 directory: self,
                 node: ObjectUUID(high: 5, low: 5),
@@ -304,6 +311,19 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
             let simulation = Simulation(failingDeed: number)
             let record = try await simulation.run()
             simulation.check(record, "deed \(number) '\(deed)' failed")
+        }
+    }
+
+    /// The destination's database fails once, at every write: also past the point of no return, from where only the way
+    /// forward is left.
+    @Test func everyWriteOfTheDestinationFailsOnce() async throws {
+        let reference = Simulation()
+        _ = try await reference.run()
+        let count = reference.destinationWrites.writes
+        #expect(count > 40)
+        for number in 0..<count {
+            let simulation = Simulation(failingDestinationWrite: number)
+            simulation.check(try await simulation.run(), "write \(number) of the destination's database failed")
         }
     }
 

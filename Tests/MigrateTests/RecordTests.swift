@@ -80,6 +80,21 @@ private func kind(_ body: () throws -> SourceRecord) -> MigrateError.Kind? {
         #expect(try locked.after(.expireLock(attempt: 0)) == locked)
     }
 
+    /// Found by the model of the point of no return: what was on its way for too long finds its attempt gone.
+    @Test func requestsOfAnAttemptThatIsOverComeTooLate() throws {
+        let locked = try record().after(.lock(attempt: 1, deadlineWallClockNanoseconds: 9))
+        let recovered = try locked.after(.recover(attempt: 1, reason: "undone"))
+        #expect(recovered.state == .recovered)
+        #expect(recovered.lockDeadlineWallClockNanoseconds == nil)
+        #expect(kind { try recovered.after(.arm(attempt: 1, deadlineWallClockNanoseconds: 5)) } == .commitRecovered)
+        let unlocked = try record().after(.unlock(attempt: 1))
+        #expect(unlocked.state == .prepared)
+        #expect(kind { try unlocked.after(.lock(attempt: 1, deadlineWallClockNanoseconds: 9)) } == .refused)
+        let second = try unlocked.after(.lock(attempt: 2, deadlineWallClockNanoseconds: 9))
+        #expect(kind { try second.after(.unlock(attempt: 1)) } == .refused)
+        #expect(try second.after(.recover(attempt: 1, reason: "late")) == second)
+    }
+
     @Test func servesOnlyWhenNobodyElseMay() throws {
         #expect(record().mayServe)
         #expect(try !committed().mayServe)

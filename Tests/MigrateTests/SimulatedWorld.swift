@@ -171,10 +171,32 @@ struct CrashPoint: Hashable, Sendable, CustomStringConvertible {
     var description: String { "\(name):\(moment)" }
 }
 
+/// The write of a database that fails once.
+final class FailingWrite: Sendable {
+    private let number: Int
+    private let count = Mutex(0)
+
+    /// Makes one that fails at the write of this number; negative for none.
+    init(number: Int) { self.number = number }
+
+    /// Writes so far.
+    var writes: Int { count.withLock { $0 } }
+
+    /// Counts a write.
+    /// - Returns: Whether it is the one that fails.
+    func fails() -> Bool {
+        count.withLock { count in
+            defer { count += 1 }
+            return count == number
+        }
+    }
+}
+
 /// The database of one side as one of its processes sees it.
 struct ProcessDatabase: ReplicatedDatabase {
     let database: InMemoryDatabase
     let process: Process
+    var failingWrite = FailingWrite(number: -1)
 
     private func requireAlive() throws(DatabaseError) {
         if process.isDead { throw DatabaseError(.unavailable, "the process is dead") }
@@ -195,6 +217,7 @@ struct ProcessDatabase: ReplicatedDatabase {
         _ changes: [DatabaseChange]
     ) async throws(DatabaseError) -> TransactionOutcome {
         try requireAlive()
+        if failingWrite.fails() { throw DatabaseError(.unavailable, "the write fails, as the test wants") }
         return try await database.transact(when: conditions, changes)
     }
 

@@ -188,6 +188,16 @@ struct StorageControllerTests {
         }
     }
 
+    /// The source's daemon starts again after its SVM has gone to another cluster and was deleted here.
+    @Test func aHeldSVMThatIsGoneIsNoObstacle() async throws {
+        try await withNode { node in
+            let controller = try await node.start(holding: [.random(.system)])
+            let svm = try await controller.createSVM(named: "tenant", comment: "")
+            #expect(controller.service(of: svm.uuid) != nil)
+            await controller.stop()
+        }
+    }
+
     @Test func aHeldSVMStaysHeldUntilItsOperationReleasesIt() async throws {
         try await withNode { node in
             var controller = try await node.start()

@@ -169,10 +169,10 @@ package final class StorageController: Sendable {
     ///
     /// - Parameters:
     ///   - holding: SVMs whose gate must stay held until an operation has decided (a migrate was in its commit when the
-    ///     daemon ended); their service is the operation's until it is released.
+    ///     daemon ended); their service is the operation's until it is released. One that has been deleted has nothing
+    ///     to hold.
     package func startServices(holding: Set<ObjectUUID> = []) async throws {
         let snapshot = try await store.snapshot()
-        // One that was deleted before the operation could record it has no gate to hold.
         for svm in holding.sorted() where snapshot.svm(svm) != nil { try await prepareService(of: svm) }
         await reconcile()
     }

@@ -114,9 +114,12 @@ extension SourceRecord {
             next.lockDeadlineWallClockNanoseconds = nil
             next.lastRecoveryReason = "the configuration was locked for longer than the pre-commit may take"
         case .unlock(let attempt):
-            if state == .prepared { return self }
-            guard state == .locked || state == .recovered, attempt == self.attempt else { throw illegal(event) }
+            guard state == .prepared || state == .locked || state == .recovered, attempt >= self.attempt else {
+                throw illegal(event)
+            }
+            // The attempt is remembered even when nothing was locked: a `lock` of it that comes late is refused.
             next.state = .prepared
+            next.attempt = attempt
             next.lockDeadlineWallClockNanoseconds = nil
         case .arm(let attempt, let deadline):
             if state == .commit && self.attempt == attempt { return self }
@@ -125,11 +128,14 @@ extension SourceRecord {
             next.commitDeadlineWallClockNanoseconds = deadline
             next.lockDeadlineWallClockNanoseconds = nil
         case .recover(let attempt, let reason):
-            // Nothing is held before the commit, so there is nothing to give up.
-            if state == .prepared || state == .locked || state == .recovered { return self }
-            guard state == .commit, attempt == self.attempt else { throw illegal(event) }
+            // Nothing is held before the commit. An attempt that is only locked is given up all the same, so that an
+            // `arm` of it that comes late finds it gone.
+            if state == .prepared || state == .recovered { return self }
+            if state == .locked && attempt != self.attempt { return self }
+            guard state == .commit || state == .locked, attempt == self.attempt else { throw illegal(event) }
             next.state = .recovered
             next.commitDeadlineWallClockNanoseconds = nil
+            next.lockDeadlineWallClockNanoseconds = nil
             next.lastRecoveryReason = reason
         case .pointOfNoReturn(let attempt):
             if isPastPointOfNoReturn && self.attempt == attempt { return self }

@@ -23,6 +23,8 @@ package actor MigrateSource: SourceCluster {
     static let probeBytesMax: UInt64 = 16 << 20
     /// The reply to the last `hold` of each operation, so that a repeated request gets the same answer.
     var heldReplies: [ObjectUUID: HeldReply] = [:]
+    /// The newest attempt of each operation that held the gate; what an older one still wants of it is out of date.
+    var gateAttempts: [ObjectUUID: UInt64] = [:]
 
     /// What ends by itself.
     enum DeadlineKind: Sendable {
@@ -173,7 +175,7 @@ package actor MigrateSource: SourceCluster {
                 }
                 let record = try await give(up: deadline.operation, deadline.attempt, "the hold budget was over")
                 if record.state == .recovered {
-                    try await storage.reopenGate(of: record.svm)
+                    try await reopenGate(of: record)
                     log.warning("the hold budget of operation \(deadline.operation) was over: the source serves again")
                 }
                 return
@@ -201,6 +203,27 @@ package actor MigrateSource: SourceCluster {
             guard let stored = try await records.get(operation) else { throw error }
             return stored.record
         }
+    }
+
+    /// Holds the gate for an attempt.
+    /// - Throws: `.refused` when a newer attempt has held it: this call was on its way for too long.
+    func holdGate(of record: SourceRecord, attempt: UInt64) async throws {
+        guard attempt >= gateAttempts[record.operation] ?? 0 else {
+            throw MigrateError(
+                .refused,
+                code: MigrateCode.wrongState,
+                "a newer cutover than \(attempt) has held the gate of '\(record.svmName)'",
+                remedy: "read the record again and go on from its state"
+            )
+        }
+        gateAttempts[record.operation] = attempt
+        try await storage.holdGate(of: record.svm)
+    }
+
+    /// Reopens the gate after `record` was given up, unless a newer attempt has held it since.
+    func reopenGate(of record: SourceRecord) async throws {
+        guard record.attempt >= gateAttempts[record.operation] ?? 0 else { return }
+        try await storage.reopenGate(of: record.svm)
     }
 
     /// Starts a timer.

@@ -170,8 +170,10 @@ extension MigrateSource {
 
     func unlock(_ attempt: UInt64, _ call: SourceCall) async throws {
         let before = try await current(call)
+        // An unlock that comes late must not touch what a newer attempt has locked.
+        _ = try before.after(.unlock(attempt: attempt))
         // The gate first: an SVM is never left held without a record that says so.
-        if before.state == .recovered { try await storage.reopenGate(of: before.svm) }
+        if before.state == .recovered { try await reopenGate(of: before) }
         if !before.isPastPointOfNoReturn {
             try await storage.unlockConfiguration(of: before.svm, from: call.operation)
         }
@@ -217,7 +219,7 @@ extension MigrateSource {
         try requireCommit(record, attempt)
         var stages = StageClock(environment)
         try await crashPoints.reached("source-hold", .before)
-        try await storage.holdGate(of: record.svm)
+        try await holdGate(of: record, attempt: attempt)
         do {
             // The timer may have given the commit up, and reopened the gate, before the gate was held.
             guard let stored = try await records.get(call.operation) else { throw Self.unknown(call.operation) }
@@ -243,12 +245,15 @@ extension MigrateSource {
             stages.end("final_snapshot")
             let answers = try await storage.lastAnswers(of: record.svm)
             let reply = SourceReply(.held(stages.stages, lastAnswers: answers), attachment: state)
-            heldReplies[call.operation] = HeldReply(attempt: attempt, reply: reply)
+            if heldReplies[call.operation]?.attempt ?? 0 < attempt {
+                heldReplies[call.operation] = HeldReply(attempt: attempt, reply: reply)
+            }
             return reply
         } catch {
-            // Whoever gave the commit up has reopened the gate already, or does so now; twice is no error.
+            // Whoever gave the commit up may have reopened the gate before this held it, and the record may be further
+            // by now: the gate is reopened whatever became of the attempt, unless the point of no return won.
             let settled = try await give(up: call.operation, attempt, "the source could not hold: \(error)")
-            if settled.state == .recovered { try await storage.reopenGate(of: record.svm) }
+            if !settled.isPastPointOfNoReturn { try await reopenGate(of: record) }
             throw error
         }
     }
@@ -280,7 +285,7 @@ extension MigrateSource {
     private func recover(_ attempt: UInt64, _ reason: String, _ call: SourceCall) async throws -> SourceReply {
         _ = try await current(call)
         let record = try await give(up: call.operation, attempt, reason)
-        if record.state == .recovered { try await storage.reopenGate(of: record.svm) }
+        if record.state == .recovered { try await reopenGate(of: record) }
         return SourceReply(.status(record))
     }
 

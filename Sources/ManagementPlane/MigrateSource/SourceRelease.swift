@@ -33,6 +33,7 @@ extension MigrateSource {
         }
         try await records.delete(operation)
         heldReplies[operation] = nil
+        gateAttempts[operation] = nil
     }
 
     /// Takes the source's side of an operation away on a user's wish, because its destination is gone for ever.

@@ -49,10 +49,7 @@ enum CutoverPhase {
             "commit",
             perform: { try await CommitWindow.perform($0) },
             undo: { try await CommitWindow.undo($0) },
-            isDone: { migration in
-                let source = try await migration.sourceRecord()
-                return source.isPastPointOfNoReturn && source.attempt == migration.record.attempt
-            }
+            isDone: { try await isPastPointOfNoReturn($0) }
         ),
     ]
 
@@ -71,11 +68,24 @@ enum CutoverPhase {
         case .undone(let step, let reason), .failed(let step, let reason):
             try await undone(migration, "at step '\(step)'", reason)
         case .stuck(let step, let reason):
+            if try await isPastPointOfNoReturn(migration) {
+                // The commit failed after its point of no return, when this side could not record it: only the way
+                // forward is left.
+                migration.log.warning("step '\(step)' is past the point of no return and goes on: \(reason)")
+                try await migration.update { $0.enter(.takeover) }
+                return
+            }
             try await migration.halt(
                 .migrateFailed,
                 "the cutover failed, and the undo of step '\(step)' too: \(reason); look at both clusters"
             )
         }
+    }
+
+    /// Whether the source's record, the arbiter, says that this attempt has passed the point of no return.
+    private static func isPastPointOfNoReturn(_ migration: Migration) async throws -> Bool {
+        let source = try await migration.sourceRecord()
+        return source.isPastPointOfNoReturn && source.attempt == migration.record.attempt
     }
 
     /// The source serves again. The operation goes back to its transfers, unless it was undone too often [181] or a user
