@@ -43,7 +43,7 @@ import Testing
         #expect(predicted(roundTrip: 10_100) == predicted() + 3 * 10_000)
         #expect(predicted(commit: 1_500) == predicted() + 4 * 1_000)
         #expect(predicted(connections: 101) > predicted())
-        #expect(predicted(volumes: 64) < predicted() * 13 / 10)
+        #expect(predicted(volumes: 64) == predicted() + 60 * OutagePrediction.perVolumeMicroseconds)
     }
 
     @Test func baselineTimeComesFromTheRate() {

@@ -44,7 +44,7 @@ package struct OutagePrediction: Codable, Equatable, Sendable {
     /// What the window costs with nothing to wait for: draining, and moving what is left of the duplicate request cache.
     package static let fixedMicroseconds: UInt64 = 5_000
     /// What a volume adds: its snapshot and its promotion share commits with the others.
-    package static let perVolumeMicroseconds: UInt64 = 250
+    package static let perVolumeMicroseconds: UInt64 = 100
     /// What a connection adds: its answers are drained, it is made again on the other side.
     package static let perConnectionMicroseconds: UInt64 = 50
 
