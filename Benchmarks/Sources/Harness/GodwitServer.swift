@@ -1,5 +1,5 @@
 public import Foundation
-// Without it, Data(contentsOf:) reads no http.
+// HTTP lives here on Linux.
 import FoundationNetworking
 
 /// A real `godwitd` with one SVM, configured through the real `godwit`. Everything that a harness must know about the
@@ -42,6 +42,7 @@ public final class GodwitServer {
     /// See `Layout`.
     public let layout: Layout
     private var daemon: ChildProcess?
+    private let session = URLSession(configuration: .ephemeral)
 
     /// Process id of the daemon, 0 when it does not run.
     public var pid: pid_t { daemon?.pid ?? 0 }
@@ -160,11 +161,56 @@ public final class GodwitServer {
         return result.status == 0 ? nil : result.output + result.error
     }
 
-    /// Takes a snapshot of a volume and returns the seconds it took, as seen by a client of REST.
+    /// Takes a snapshot of a volume and returns the seconds it took, from a request of REST on an open connection to its
+    /// answer.
     public func snapshotSeconds(volume: String, name: String) throws -> Double {
+        let found = try rest("GET", "/api/storage/volumes?name=\(volume)&fields=uuid")
+        guard let record = (found["records"] as? [[String: Any]])?.first, let uuid = record["uuid"] as? String else {
+            throw HarnessError("there is no volume '\(volume)'", remedy: "see \(logPath)")
+        }
         let started = monotonicSeconds()
-        try command(["snapshot", "create", "--svm", Self.svm, "--volume", volume, "--name", name])
+        _ = try rest("POST", "/api/storage/volumes/\(uuid)/snapshots", body: ["name": name])
         return monotonicSeconds() - started
+    }
+
+    /// One request of REST; connections stay open between requests.
+    private func rest(_ method: String, _ path: String, body: [String: String]? = nil) throws -> [String: Any] {
+        let text = "http://127.0.0.1:\(layout.managementPort)\(path)"
+        guard let url = URL(string: text) else {
+            throw HarnessError("\(text) is not a URL", remedy: "give a port that is a number")
+        }
+        var request = URLRequest(url: url)
+        request.httpMethod = method
+        if let body {
+            request.httpBody = try JSONSerialization.data(withJSONObject: body)
+            request.setValue("application/json", forHTTPHeaderField: "Content-Type")
+        }
+        let answer = Answer()
+        let done = DispatchSemaphore(value: 0)
+        session.dataTask(with: request) { data, response, error in
+            answer.data = data
+            answer.status = (response as? HTTPURLResponse)?.statusCode ?? 0
+            answer.problem = error.map { "\($0)" }
+            done.signal()
+        }.resume()
+        done.wait()
+        let data = answer.data ?? Data()
+        guard (200..<300).contains(answer.status),
+            let fields = try JSONSerialization.jsonObject(with: data) as? [String: Any]
+        else {
+            throw HarnessError(
+                "\(method) \(text) answered \(answer.status): \(answer.problem ?? String(decoding: data, as: UTF8.self))",
+                remedy: "see \(logPath)"
+            )
+        }
+        return fields
+    }
+
+    /// What a request brought. The semaphore orders the two threads that touch it.
+    private final class Answer: @unchecked Sendable {
+        var data: Data?
+        var status = 0
+        var problem: String?
     }
 
     /// Makes this cluster and another each other's peers.
@@ -186,6 +232,18 @@ public final class GodwitServer {
         ])
     }
 
+    /// On the destination: halts the transfers and waits until they stand still, or lets them go on.
+    public func setMigratePaused(_ isPaused: Bool) throws {
+        try command(["svm", "migrate", isPaused ? "pause" : "resume", "--svm", Self.svm])
+        let deadline = monotonicSeconds() + 60
+        while isPaused, try transferProgress().state != "migrate_paused" {
+            guard monotonicSeconds() < deadline else {
+                throw HarnessError("the migrate operation does not pause", remedy: "see \(logPath)")
+            }
+            usleep(5_000)
+        }
+    }
+
     /// How far the transfers of the one volume of the one migrate operation are.
     public struct TransferProgress: Sendable {
         /// The state of the operation.
@@ -196,27 +254,15 @@ public final class GodwitServer {
         public let milliseconds: Int
         /// See `milliseconds`.
         public let bytes: Int
+        /// Milliseconds from the start of the first transfer to its end, 0 until then.
+        public let baselineMilliseconds: Int
     }
 
     /// On the destination: reads the progress.
     public func transferProgress() throws -> TransferProgress {
-        let text = "http://127.0.0.1:\(layout.managementPort)/api/svm/migrations?fields=*"
-        guard let url = URL(string: text) else {
-            throw HarnessError("\(text) is not a URL", remedy: "give a port that is a number")
-        }
-        let data: Data
-        do {
-            data = try Data(contentsOf: url)
-        } catch {
-            throw HarnessError("\(text) cannot be read: \(error)", remedy: "see \(logPath)")
-        }
-        guard let answer = try JSONSerialization.jsonObject(with: data) as? [String: Any],
-            let record = (answer["records"] as? [[String: Any]])?.first
-        else {
-            throw HarnessError(
-                "\(text) does not tell of a migrate operation, but says: \(String(decoding: data, as: UTF8.self))",
-                remedy: "see \(logPath)"
-            )
+        let answer = try rest("GET", "/api/svm/migrations?fields=*")
+        guard let record = (answer["records"] as? [[String: Any]])?.first else {
+            throw HarnessError("there is no migrate operation: \(answer)", remedy: "see \(logPath)")
         }
         // The volumes are known only once the setup has asked the source for them.
         let details = record["godwit"] as? [String: Any] ?? [:]
@@ -225,7 +271,8 @@ public final class GodwitServer {
             state: record["state"] as? String ?? "",
             transfers: volume["transfers"] as? Int ?? 0,
             milliseconds: volume["transfer_milliseconds"] as? Int ?? 0,
-            bytes: volume["bytes_transferred"] as? Int ?? 0
+            bytes: volume["bytes_transferred"] as? Int ?? 0,
+            baselineMilliseconds: volume["baseline_milliseconds"] as? Int ?? 0
         )
     }
 

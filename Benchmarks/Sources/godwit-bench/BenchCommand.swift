@@ -17,6 +17,8 @@ struct BenchCommand: ParsableCommand {
     @Option(help: "Where the results go.") var output = "Benchmarks/results/latest.json"
     @Option(help: "Rounds per row; the median counts.") var rounds = 3
     @Option(help: "Seconds per round.") var seconds = 3
+    @Option(help: "Times that a round is measured again when other programs disturb it.") var repetitions = 3
+    @Option(help: "Seconds to wait for a quiet machine before each round.") var quietSeconds = 10.0
     @Option(help: "Only the rows whose name begins with this.") var only = ""
     @Option(help: "Files of the many-files tree.") var files = 20_000
     @Option(help: "Files of the tree for incrementals and snapshots.") var manyFiles = 100_000
@@ -53,6 +55,8 @@ struct BenchCommand: ParsableCommand {
             clients: clients,
             rounds: rounds,
             seconds: seconds,
+            repetitions: repetitions,
+            quietSeconds: quietSeconds,
             only: only,
             files: files,
             manyFiles: manyFiles,
@@ -61,9 +65,15 @@ struct BenchCommand: ParsableCommand {
         var results = Results()
         try measureNFS(setting, into: &results)
         try measureTransfers(setting, into: &results)
+        results.disturbedRounds = setting.disturbances.count
         results.printTable()
         try results.write(to: output)
     }
+}
+
+/// Counts rounds that other programs disturbed.
+final class Disturbances {
+    var count = 0
 }
 
 /// What all measurements need to know.
@@ -72,9 +82,13 @@ struct BenchSetting {
     let clients: String
     let rounds: Int
     let seconds: Int
+    let repetitions: Int
+    let quietSeconds: Double
     let only: String
     let files: Int
     let manyFiles: Int
+    /// Rounds that were disturbed every time.
+    let disturbances = Disturbances()
     /// Nil when only the peers are measured.
     let layout: GodwitServer.Layout?
 

@@ -29,12 +29,30 @@ private func load(_ setting: BenchSetting, _ target: LoadTarget, _ arguments: [S
     )
 }
 
+/// One round; measured again when other programs took processors away from it, as often as the setting allows.
 private func report(
     _ setting: BenchSetting,
     _ target: LoadTarget,
     operation: String,
     directory: String,
     outstanding: Int
+) throws -> LoadReport {
+    for _ in 0..<setting.repetitions {
+        waitUntilQuiet(seconds: setting.quietSeconds)
+        let before = UserTime(server: target.pid)
+        let report = try measuredOnce(setting, target, operation, directory, outstanding)
+        if UserTime(server: target.pid).foreignProcessors(since: before) <= foreignProcessorsMax { return report }
+    }
+    setting.disturbances.count += 1
+    return try measuredOnce(setting, target, operation, directory, outstanding)
+}
+
+private func measuredOnce(
+    _ setting: BenchSetting,
+    _ target: LoadTarget,
+    _ operation: String,
+    _ directory: String,
+    _ outstanding: Int
 ) throws -> LoadReport {
     let output = try load(
         setting,

@@ -44,6 +44,8 @@ struct Omission: Codable {
 struct Results: Codable {
     var rows: [Row] = []
     var omitted: [Omission] = []
+    /// Rounds that count although other programs used the processors during them.
+    var disturbedRounds = 0
 
     /// Takes a row; `isTime` when less is better.
     mutating func add(
@@ -107,7 +109,7 @@ struct Results: Codable {
             let ahead = ratios.count { $0 >= 1.3 }
             print(
                 "\(ratios.count) ratios: lowest \(String(format: "%.2f", ratios.min() ?? 0)), \(ahead) at 1.3 or better, "
-                    + "\(omitted.count) rows not measured"
+                    + "\(omitted.count) rows not measured, \(disturbedRounds) rounds disturbed by other programs"
             )
         }
     }

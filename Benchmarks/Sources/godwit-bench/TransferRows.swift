@@ -74,10 +74,12 @@ private func measureBaseline(_ setting: BenchSetting, _ daemon: RsyncDaemon, _ r
         if let pair = try Pair(setting, "baseline-\(round)") {
             defer { pair.stop() }
             try fill(setting, pair.source, tree.path, volume: GodwitServer.volume)
+            waitUntilQuiet(seconds: setting.quietSeconds)
             try pair.destination.startMigrate(from: pair.source)
             let progress = try pair.destination.waitForTransfers(1, seconds: 600)
-            own.append(megabytes / (Double(progress.milliseconds) / 1e3))
+            own.append(megabytes / (Double(progress.baselineMilliseconds) / 1e3))
         }
+        waitUntilQuiet(seconds: setting.quietSeconds)
         peer.append(megabytes / (try daemon.synchronize(tree.path, to: "baseline-\(round)")))
         limit.append(
             megabytes / (try copyThroughLoopback(files: tree.files, to: "\(setting.work)/cat-\(round)"))
@@ -101,8 +103,8 @@ private func measureBaseline(_ setting: BenchSetting, _ daemon: RsyncDaemon, _ r
     )
 }
 
-/// The transfer after ten changes among many files. The transfers of a migrate operation follow each other without
-/// pause, so the time is that of the transfers in which the changes arrived.
+/// The transfer after ten changes among many files. The operation is paused while the files change, so that one transfer
+/// carries all of them.
 private func measureIncremental(
     _ setting: BenchSetting,
     _ daemon: RsyncDaemon,
@@ -124,33 +126,25 @@ private func measureIncremental(
         let changes = "\(setting.work)/changes-\(round)"
         try tree.changeTen(round: round, copyTo: changes)
         if let pair { own.append(try incrementalSeconds(setting, pair, changes)) }
+        waitUntilQuiet(seconds: setting.quietSeconds)
         peer.append(try daemon.synchronize(tree.path, to: "incremental"))
     }
     results.add(name, unit: "s", isTime: true, godwit: median(own), peer: "rsync", peerValue: median(peer))
 }
 
 private func incrementalSeconds(_ setting: BenchSetting, _ pair: Pair, _ changes: String) throws -> Double {
+    try pair.destination.setMigratePaused(true)
     let before = try pair.destination.transferProgress()
     try fill(setting, pair.source, changes, volume: GodwitServer.volume)
-    let changedBytes = 10 * 4096
-    var last = before
-    var spent = 0
-    let deadline = monotonicSeconds() + 60
-    while last.bytes < before.bytes + changedBytes || last.transfers < before.transfers + 2 {
-        let now = try pair.destination.transferProgress()
-        // Only the transfers that carried something count; the empty ones between them do not.
-        if now.bytes > last.bytes { spent += now.milliseconds - last.milliseconds }
-        last = now
-        guard monotonicSeconds() < deadline else {
-            throw HarnessError(
-                "ten changes did not arrive within 60 s",
-                remedy: "see \(pair.destination.logPath)"
-            )
-        }
-        usleep(2_000)
+    waitUntilQuiet(seconds: setting.quietSeconds)
+    try pair.destination.setMigratePaused(false)
+    // The pause may have cut a transfer short, which is ended first: two of them, from start to end, hold the changes.
+    let after = try pair.destination.waitForTransfers(before.transfers + 2, seconds: 60)
+    guard after.bytes >= before.bytes + 10 * 4096 else {
+        throw HarnessError("two transfers did not bring ten changes", remedy: "see \(pair.destination.logPath)")
     }
     // The interface counts whole milliseconds.
-    return Double(max(1, spent)) / 1e3
+    return Double(max(1, after.milliseconds - before.milliseconds)) / 1e3
 }
 
 /// A snapshot of a volume with one file against one of a volume with many, in turn.

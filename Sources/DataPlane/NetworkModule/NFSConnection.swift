@@ -343,6 +343,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         else { return }
         let count = output.withUnsafeReadableBytes { godwit_send_now(socket, $0.baseAddress, $0.count) }
         guard count > 0 else { return }
+        answerClock.note()
         output.moveReaderIndex(forwardBy: count)
         guard output.readableBytes == 0 else { return }
         // A few connections may keep the memory of large answers; thousands may not.

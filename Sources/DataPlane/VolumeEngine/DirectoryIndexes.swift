@@ -112,7 +112,9 @@ final class DirectoryIndex {
             var attributes: FileAttributes?
             if withAttributes {
                 let record: Record<InodeContent>
-                if let present = known[place] { record = present } else {
+                if let present = known[place] {
+                    record = present
+                } else {
                     record = try core.inode(entry.inode)
                     known[place] = record
                 }
