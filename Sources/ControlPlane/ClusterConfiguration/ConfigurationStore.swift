@@ -1,4 +1,5 @@
 package import ReplicatedDatabase
+import Synchronization
 
 /// The configuration of the cluster: typed, validated reads and writes over the replicated database.
 package struct ConfigurationStore: Sendable {
@@ -8,11 +9,36 @@ package struct ConfigurationStore: Sendable {
     /// The database beneath, for records that are not of the configuration.
     package let database: any ReplicatedDatabase
 
+    /// The configuration as it was read last. It holds as long as the guard, which every change writes, has its revision:
+    /// reading that one key is much cheaper than reading and decoding everything, and a cutover reads inside its window.
+    private final class Cache: Sendable {
+        let last = Mutex<ConfigurationSnapshot?>(nil)
+    }
+    private let cache = Cache()
+
     /// A store over a database.
     package init(_ database: any ReplicatedDatabase) { self.database = database }
 
     /// The whole configuration, now.
     package func snapshot() async throws(ManagementError) -> ConfigurationSnapshot {
+        do {
+            let guardRevision = try await database.get(ConfigurationKeys.writeGuard)?.modifyRevision
+            if let guardRevision, let last = cache.last.withLock({ $0 }), last.guardRevision == guardRevision {
+                return last
+            }
+            let read = try await read()
+            cache.last.withLock { $0 = read }
+            return read
+        } catch let error as DatabaseError {
+            throw ManagementError(database: error)
+        } catch let error as ManagementError {
+            throw error
+        } catch {
+            throw ManagementError(.failed, "unexpected", "\(error)", remedy: "report this as a defect")
+        }
+    }
+
+    private func read() async throws(ManagementError) -> ConfigurationSnapshot {
         do {
             let (records, revision) = try await database.range(prefix: ConfigurationKeys.all)
             return try ConfigurationSnapshot(records: records, revision: revision)

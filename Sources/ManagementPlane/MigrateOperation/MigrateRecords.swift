@@ -57,10 +57,13 @@ package struct MigrateRecords<Record: VersionedRecord>: Sendable {
         return Stored(record: try Self.decode(found), revision: found.modifyRevision)
     }
 
-    /// Every record, by operation.
-    package func all() async throws -> [Stored<Record>] {
+    /// Every record, by operation, but for some operations.
+    package func all(except known: Set<ObjectUUID> = []) async throws -> [Stored<Record>] {
         let (records, _) = try await database.range(prefix: prefix)
-        return try records.map { Stored(record: try Self.decode($0), revision: $0.modifyRevision) }
+        let knownKeys = Set(known.map { prefix + $0.description })
+        return try records.filter { !knownKeys.contains($0.key) }.map {
+            Stored(record: try Self.decode($0), revision: $0.modifyRevision)
+        }
     }
 
     /// Writes a record if nobody wrote it since `revision` (0: if it does not exist).

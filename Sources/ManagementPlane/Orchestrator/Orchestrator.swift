@@ -122,12 +122,15 @@ package actor Orchestrator {
 
     /// Every operation, by identifier, running or ended.
     package func list() async throws -> [MigrationView] {
-        try await records.all().map { view($0.record) }
+        // Those that run are in memory, and need not be read and decoded for everybody who watches.
+        try await records.all(except: Set(migrations.keys)).map(\.record).map(view)
+            + migrations.values.map(\.record).sorted { $0.operation < $1.operation }.map(view)
     }
 
     /// One operation; nil when there is none.
     package func get(_ operation: ObjectUUID) async throws -> MigrationView? {
-        try await records.get(operation).map { view($0.record) }
+        if let migration = migrations[operation] { return view(migration.record) }
+        return try await records.get(operation).map { view($0.record) }
     }
 
     func view(_ record: DestinationRecord) -> MigrationView {

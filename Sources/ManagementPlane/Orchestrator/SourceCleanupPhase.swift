@@ -63,6 +63,7 @@ enum SourceCleanupPhase {
     /// Walks the final snapshot on both sides at the same time and compares the hashes.
     private static func compare(_ migration: Migration) async throws {
         guard let snapshot = migration.record.finalSnapshot else { return }
+        var verified: [String: String] = [:]
         // One volume after the other: this is work in the background, and clients are being served.
         for volume in migration.record.svm.volumes {
             async let here = migration.storage.contentHash(of: volume.msid, snapshot: snapshot.uuid)
@@ -78,7 +79,9 @@ enum SourceCleanupPhase {
                     remedy: "keep the source; scrub the volume on both sides and compare the snapshots"
                 )
             }
-            try await migration.update { $0.verifiedHashes[volume.msid.description] = local }
+            verified[volume.msid.description] = local
         }
+        let hashes = verified
+        try await migration.update { $0.verifiedHashes = hashes }
     }
 }

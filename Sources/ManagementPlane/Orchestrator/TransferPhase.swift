@@ -4,6 +4,28 @@ import Logging
 import MigrateOperation
 import Replication
 import Saga
+import Synchronization
+
+/// The volumes of a transfer that are done; written into the record together, because the record of many volumes is large.
+private final class FinishedTransfers: Sendable {
+    private let statistics = Mutex<[VolumeMSID: TransferStatistics]>([:])
+
+    func note(_ msid: VolumeMSID, _ volume: TransferStatistics) { statistics.withLock { $0[msid] = volume } }
+
+    func write(to migration: Migration) async throws {
+        let statistics = statistics.withLock { $0 }
+        if statistics.isEmpty { return }
+        try await migration.update { record in
+            for (msid, volume) in statistics.sorted(by: { $0.key < $1.key }) {
+                record.noteTransfer(
+                    of: msid,
+                    bytes: volume.bytes,
+                    milliseconds: volume.durationNanoseconds / 1_000_000
+                )
+            }
+        }
+    }
+}
 
 /// Transfer [131-137]: a baseline, then back-to-back incremental transfers until the cutover begins.
 enum TransferPhase {
@@ -98,13 +120,20 @@ enum TransferPhase {
         let step = record.progress.isEmpty ? "baseline" : "incremental"
         try await migration.crashPoints.reached(step, .before)
         try await migration.askAgain(.takeSnapshot(snapshot))
-        try await interruptibly(migration) {
-            try await migration.forEachVolume { volume in
-                try await migration.slots.run(migration) {
-                    try await transfer(volume, upTo: snapshot, migration)
+        let finished = FinishedTransfers()
+        do {
+            try await interruptibly(migration) {
+                try await migration.forEachVolume { volume in
+                    try await migration.slots.run(migration) {
+                        finished.note(volume.msid, try await transfer(volume, upTo: snapshot, migration))
+                    }
                 }
             }
+        } catch {
+            try await finished.write(to: migration)
+            throw error
         }
+        try await finished.write(to: migration)
         try await migration.crashPoints.reached(step, .after)
         try await forgetOlderSnapshots(migration, than: snapshot)
     }
@@ -113,15 +142,14 @@ enum TransferPhase {
         _ volume: VolumeDescription,
         upTo snapshot: OperationSnapshot,
         _ migration: Migration
-    ) async throws {
+    ) async throws -> TransferStatistics {
         let record = migration.record
         try record.requireNotInterrupted()
         // The limit is the operation's: each of its volumes gets the same part of it.
         let limit = record.options.throttleBytesPerSecond
         let share = limit == 0 ? 0 : max(1, limit / UInt64(record.svm.volumes.count))
-        let statistics: TransferStatistics
         do {
-            statistics = try await migration.storage.transfer(
+            return try await migration.storage.transfer(
                 volume.msid,
                 of: record.svm,
                 upTo: snapshot.uuid,
@@ -130,13 +158,6 @@ enum TransferPhase {
         } catch let error as MigrateError where error.kind == .baselineLost {
             try await migration.update { $0.baselineLost.insert(volume.msid.description) }
             throw error
-        }
-        try await migration.update {
-            $0.noteTransfer(
-                of: volume.msid,
-                bytes: statistics.bytes,
-                milliseconds: statistics.durationNanoseconds / 1_000_000
-            )
         }
     }
 
