@@ -155,4 +155,60 @@ import VolumeEngine
         source.remove()
         replica.remove()
     }
+
+    /// Somebody else commits while a transfer has applied records whose data is still in memory: nothing of them may
+    /// become durable, or a crash leaves records without data, and a baseline that begins again counts blocks twice.
+    @Test func aCommitBetweenCheckpointsHoldsNothingOfTheTransfer() throws {
+        try change(1)
+        let target = try volume.createSnapshot(name: "s0", uuid: .random(.system))
+        let used = replica.volume.space().usedBytes
+        do {
+            let writer = try ReplicaWriter(volume: replica.volume, isBaseline: true)
+            let reader = TransferReader(volume: volume, base: nil, target: target, resume: nil)
+            var frame = ByteWriter()
+            #expect(try reader.next(into: &frame, bytes: 100_000) != nil)
+            _ = try frame.bytes.withUnsafeBytes { try writer.apply($0) }
+            // Commits: the volume is a replica already.
+            try replica.volume.setReplica(true)
+            let crashed = try replica.openCopy()
+            #expect(try crashed.volume.checkConsistency() == [])
+            #expect(crashed.volume.space().usedBytes == used)
+            crashed.remove()
+        }
+        // The writer has gone without a checkpoint: its blocks are given back, and the baseline may begin again.
+        try replica.volume.setReplica(true)
+        #expect(replica.volume.space().usedBytes == used)
+        #expect(try transfer(from: nil, to: target) == nil)
+        try expectEqual(target)
+        #expect(replica.volume.space().usedBytes == volume.space().usedBytes)
+        try replica.reopen()
+        try expectEqual(target)
+        source.remove()
+        replica.remove()
+    }
+
+    @Test func aSnapshotIsHeldWhileATransferReadsIt() throws {
+        try change(0)
+        let base = try volume.createSnapshot(name: "s0", uuid: .random(.system))
+        try change(1)
+        let target = try volume.createSnapshot(name: "s1", uuid: .random(.system))
+        do {
+            let reader = TransferReader(volume: volume, base: base, target: target, resume: nil)
+            for snapshot in [base, target] {
+                #expect(volume.isHeld(snapshot.uuid))
+                #expect {
+                    try volume.deleteSnapshot(snapshot.uuid)
+                } throws: { ($0 as? StorageError)?.code == .conflict }
+            }
+            #expect(throws: StorageError.self) { try volume.restore(to: base.uuid) }
+            var frame = ByteWriter()
+            _ = try reader.next(into: &frame, bytes: 1000)
+        }
+        #expect(!volume.isHeld(base.uuid))
+        try volume.deleteSnapshotAfterTransfer(base.uuid)
+        try volume.deleteSnapshot(target.uuid)
+        #expect(volume.snapshots().isEmpty)
+        source.remove()
+        replica.remove()
+    }
 }

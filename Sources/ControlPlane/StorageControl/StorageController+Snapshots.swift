@@ -76,6 +76,11 @@ extension StorageController {
         return try await pool.run { volume.snapshots() }
     }
 
+    /// Whether a transfer reads a snapshot at the moment, which keeps it from being deleted.
+    package func isHeld(_ uuid: ObjectUUID, of record: VolumeRecord) -> Bool {
+        volume(msid: record.msid)?.isHeld(uuid) ?? false
+    }
+
     private func requireUnlocked(_ record: VolumeRecord) async throws {
         let draft = ConfigurationDraft(try await store.snapshot(), actor: .user)
         try draft.changeableSVM(record.svm)

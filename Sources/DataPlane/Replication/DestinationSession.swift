@@ -49,7 +49,7 @@ final class DestinationSession {
             while try step() {}
         } catch {
             // A replica must never be left with records whose data is still on its way to a segment.
-            if isUnsaved { try saveOrDiscard() }
+            if isUnsaved { saveOrDiscard() }
             try? channel.send(ReplicationMessage.refused(error))
             throw error
         }
@@ -103,7 +103,7 @@ final class DestinationSession {
             try checkpoint()
         }
         for snapshot in volume.snapshots() where !answer.snapshots.contains(snapshot.uuid) {
-            try volume.deleteSnapshot(snapshot.uuid)
+            try volume.deleteSnapshotAfterTransfer(snapshot.uuid)
         }
     }
 
@@ -225,9 +225,9 @@ final class DestinationSession {
     }
 
     /// Makes what was applied durable; when its data cannot be written, on a full disk, nothing of it may stay.
-    private func saveOrDiscard() throws(StorageError) {
+    private func saveOrDiscard() {
         do throws(StorageError) { try checkpoint() } catch {
-            try writer?.discard()
+            // What a writer has not made durable goes with it.
             writer = nil
             isUnsaved = false
         }

@@ -124,7 +124,7 @@ final class SourceSession {
         if case .inInterval(_, let target, _) = request.token { kept.append(target) }
         for old in volume.snapshots() where old.name.hasPrefix(Volume.streamSnapshotPrefix) && !kept.contains(old.uuid)
         {
-            try volume.deleteSnapshot(old.uuid)
+            try volume.deleteSnapshotAfterTransfer(old.uuid)
         }
         try dropOlderStreamSnapshots(request)
         let snapshots = volume.snapshots()
@@ -143,7 +143,7 @@ final class SourceSession {
         let snapshots = volume.snapshots()
         guard let common = snapshots.last(where: { request.snapshots.contains($0.uuid) }) else { return }
         for old in snapshots where old.name.hasPrefix(Volume.streamSnapshotPrefix) && old.epoch < common.epoch {
-            try volume.deleteSnapshot(old.uuid)
+            try volume.deleteSnapshotAfterTransfer(old.uuid)
         }
     }
 

@@ -148,12 +148,18 @@ extension Volume {
 
     /// Looks for orphans that a crash or a move left behind.
     func findOrphans() throws(StorageError) {
+        let found = try storedOrphans()
+        locked { core.newOrphans += found }
+    }
+
+    /// The numbers of all orphans in the database.
+    func storedOrphans() throws(StorageError) -> [UInt64] {
         var found: [UInt64] = []
         try reader.walk(at: Epoch(rawValue: .max), from: RecordKey(.orphan, 0), through: .orphan) { key, _, _ in
             found.append(key.first)
             return true
         }
-        locked { core.newOrphans += found }
+        return found
     }
 }
 

@@ -7,19 +7,21 @@ import SegmentStore
 /// Applies replica records to a replica volume: the one `apply` of all three engines.
 ///
 /// Used by one thread at a time. Nothing is durable before `checkpoint`, which makes data, records and the position of
-/// the transfer durable at once.
+/// the transfer durable at once: until then the volume's pending commit holds nothing of it, so that whoever else commits
+/// in between (a deletion of a snapshot, the end of the aggregate) cannot make a record durable before its data, or apart
+/// from the position that says so. What never reaches a checkpoint is given back when the writer goes.
 package final class ReplicaWriter {
     private let volume: Volume
     /// Whether nothing of what comes can be in the database already.
     private let isBaseline: Bool
     /// What the open batch has written: newer than the database.
     private var written: [RecordKey: Prior] = [:]
+    /// What the next checkpoint hands over to the volume.
+    private var stage = ReplicaStage()
     private let buffer: UnsafeMutableRawBufferPointer
     private var bufferStart = BlockLocation.hole
     private var bufferCount = 0
     private static let bufferBytes = 1 << 20
-    /// What was allocated since the last checkpoint.
-    private var unsavedExtents: [BlockExtent] = []
     /// Bytes of data since the last checkpoint.
     package private(set) var bytesSinceCheckpoint = 0
 
@@ -45,7 +47,13 @@ package final class ReplicaWriter {
         buffer = .allocate(byteCount: Self.bufferBytes, alignment: 4096)
     }
 
-    deinit { buffer.deallocate() }
+    deinit {
+        let stage = stage
+        volume.locked { volume.core.giveBack(stage.allocated) }
+        for extent in stage.allocated { volume.segments.settle(extent) }
+        volume.commitSoon()
+        buffer.deallocate()
+    }
 
     /// Applies the records of a frame, in order; returns how many there were.
     package func apply(_ frame: UnsafeRawBufferPointer) throws(StorageError) -> Int {
@@ -64,20 +72,14 @@ package final class ReplicaWriter {
     /// Makes everything that was applied durable, together with the position `token`.
     package func checkpoint(_ token: [UInt8]) throws(StorageError) {
         try flushBuffer()
-        volume.locked {
-            volume.core.pending.operations.append((DatabaseKey.prefix(volume.msid, DatabaseKey.checkpointKind), token))
-        }
+        stage.operations.append((DatabaseKey.prefix(volume.msid, DatabaseKey.checkpointKind), token))
+        let stage = stage
+        volume.locked { volume.core.adopt(stage) }
+        for extent in stage.allocated { volume.segments.settle(extent) }
+        self.stage = ReplicaStage()
         volume.flush()
         written.removeAll(keepingCapacity: true)
-        unsavedExtents.removeAll(keepingCapacity: true)
         bytesSinceCheckpoint = 0
-    }
-
-    /// Gives up what was applied since the last checkpoint, because its data cannot be written: the volume is again what
-    /// the database says. The writer must not be used any more.
-    package func discard() throws(StorageError) {
-        bufferCount = 0
-        try volume.discardUnsaved(unsavedExtents)
     }
 
     private static func malformed(_ what: String) -> StorageError {
@@ -86,8 +88,8 @@ package final class ReplicaWriter {
 
     private func apply(_ record: ReplicaRecordCoding.Incoming) throws(StorageError) {
         switch record.body {
-        case .snapshot(let snapshot, _): volume.locked { volume.core.adopt(snapshot) }
-        case .properties(let properties): volume.locked { volume.core.adopt(properties) }
+        case .snapshot(let snapshot, _): stage.snapshots.append(snapshot)
+        case .properties(let properties): stage.properties = properties
         case .value(let bytes):
             let prior = try prior(record.key)
             let hasOlder = supersede(record, prior)
@@ -103,7 +105,7 @@ package final class ReplicaWriter {
         guard let prior = try prior(record.key), prior.epoch <= record.epoch else { return }
         let isReplaced = prior.epoch == record.epoch || !isRetained(prior.epoch, before: record.epoch)
         let hasOlder = supersede(record, prior)
-        if isReplaced, let chunk = prior.chunk { volume.locked { volume.core.releaseOwned(chunk) } }
+        if isReplaced, let chunk = prior.chunk { stage.freed += chunk.runs(within: chunk.owned).map(\.extent) }
         if hasOlder {
             put(record.key, record.epoch, [])
         } else {
@@ -125,7 +127,6 @@ package final class ReplicaWriter {
         if !isReplaced { content.owned = 0 }
         let start = try store(changed, checksums, data)
         var next = 0
-        var freed: [BlockExtent] = []
         for index in 0..<64 {
             let bit: UInt64 = 1 << UInt64(index)
             if present & bit != 0 && changed & bit == 0 {
@@ -139,7 +140,9 @@ package final class ReplicaWriter {
                 }
                 continue
             }
-            if content.owned & bit != 0 { freed.append(BlockExtent(start: content.location(index), count: 1)) }
+            if content.owned & bit != 0 {
+                stage.freed.append(BlockExtent(start: content.location(index), count: 1))
+            }
             content.owned &= ~bit
             content.locations[index] = 0
             content.checksums[index] = 0
@@ -149,10 +152,6 @@ package final class ReplicaWriter {
                 content.owned |= bit
                 next += 1
             }
-        }
-        volume.locked {
-            for extent in freed { volume.core.release(extent) }
-            volume.core.adopt(start)
         }
         let hasOlder = supersede(record, prior)
         var writer = ByteWriter(capacity: 512)
@@ -164,7 +163,8 @@ package final class ReplicaWriter {
     // MARK: Versions
 
     private func isRetained(_ epoch: Epoch, before successor: Epoch) -> Bool {
-        volume.locked { volume.core.isRetained(epoch, before: successor) }
+        stage.snapshots.contains { epoch <= $0.epoch && $0.epoch < successor }
+            || volume.locked { volume.core.isRetained(epoch, before: successor) }
     }
 
     /// Takes a prior version away that no snapshot sees; returns whether older versions remain.
@@ -193,17 +193,13 @@ package final class ReplicaWriter {
     }
 
     private func put(_ key: RecordKey, _ epoch: Epoch, _ value: [UInt8]) {
-        volume.locked {
-            volume.core.pending.operations.append((DatabaseKey.version(volume.msid, key, epoch), value))
-            volume.core.pending.operations.append((DatabaseKey.changed(volume.msid, epoch, key), []))
-        }
+        stage.operations.append((DatabaseKey.version(volume.msid, key, epoch), value))
+        stage.operations.append((DatabaseKey.changed(volume.msid, epoch, key), []))
     }
 
     private func delete(_ key: RecordKey, _ epoch: Epoch) {
-        volume.locked {
-            volume.core.pending.operations.append((DatabaseKey.version(volume.msid, key, epoch), nil))
-            volume.core.pending.operations.append((DatabaseKey.changed(volume.msid, epoch, key), nil))
-        }
+        stage.operations.append((DatabaseKey.version(volume.msid, key, epoch), nil))
+        stage.operations.append((DatabaseKey.changed(volume.msid, epoch, key), nil))
     }
 
     // MARK: Data
@@ -229,8 +225,7 @@ package final class ReplicaWriter {
             var places: [BlockLocation] = []
             var offset = 0
             let extents = try volume.segments.allocate(count)
-            unsavedExtents += extents
-            defer { for extent in extents { volume.segments.settle(extent) } }
+            stage.allocated += extents
             for extent in extents {
                 let part = UnsafeRawBufferPointer(rebasing: data[offset..<offset + extent.count * blockSize])
                 try append(part, at: extent.start)
@@ -264,7 +259,41 @@ package final class ReplicaWriter {
     }
 }
 
+/// What a replica's writer has applied since its last checkpoint.
+private struct ReplicaStage {
+    /// Records to write, or (nil) to delete, in order.
+    var operations: [(key: [UInt8], value: [UInt8]?)] = []
+    /// Snapshots of the source.
+    var snapshots: [Snapshot] = []
+    /// The counters of the source, the newest ones.
+    var properties: VolumeProperties?
+    /// Blocks that were written, all of them until the stage is handed over or given up.
+    var allocated: [BlockExtent] = []
+    /// Blocks that no record refers to any more.
+    var freed: [BlockExtent] = []
+}
+
 extension VolumeCore {
+    /// Makes what a writer has staged part of the pending commit.
+    fileprivate func adopt(_ stage: ReplicaStage) {
+        for extent in stage.allocated {
+            adopt(extent)
+            pending.bulkSegments.insert(extent.start.segment)
+        }
+        for extent in stage.freed { release(extent) }
+        pending.operations += stage.operations
+        for snapshot in stage.snapshots { adopt(snapshot) }
+        if let properties = stage.properties { adopt(properties) }
+    }
+
+    /// Gives blocks back that were written and that no record ever referred to.
+    fileprivate func giveBack(_ extents: [BlockExtent]) {
+        for extent in extents {
+            adopt(extent)
+            release(extent)
+        }
+    }
+
     /// Takes a snapshot of the source over; the same one again is no error.
     func adopt(_ snapshot: Snapshot) {
         if snapshots.contains(where: { $0.uuid == snapshot.uuid }) { return }
@@ -286,14 +315,6 @@ extension VolumeCore {
         properties.nameSeed = source.nameSeed
         properties.nameHashBits = source.nameHashBits
         pending.hasProperties = true
-    }
-
-    /// Counts new blocks as living, and their segments as not yet durable.
-    fileprivate func adopt(_ places: [BlockLocation]) {
-        for place in places {
-            adopt(BlockExtent(start: place, count: 1))
-            pending.bulkSegments.insert(place.segment)
-        }
     }
 }
 
@@ -320,6 +341,9 @@ extension Volume {
     package func setReplica(_ isReplica: Bool) throws(StorageError) {
         try management.locked { () throws(StorageError) in
             if locked({ core.properties.isReplica == isReplica }) { return flush() }
+            // First what can fail, while nothing is changed: a second try does all of it again.
+            flush()
+            let orphans = isReplica ? [] : try storedOrphans()
             locked {
                 core.properties.isReplica = isReplica
                 core.pending.hasProperties = true
@@ -327,8 +351,10 @@ extension Volume {
                 core.pending.operations.append((DatabaseKey.prefix(msid, DatabaseKey.checkpointKind), nil))
             }
             flush()
-            locked { core.forgetRecords() }
-            if !isReplica { try findOrphans() }
+            locked {
+                core.forgetRecords()
+                core.newOrphans += orphans
+            }
         }
     }
 

@@ -41,13 +41,19 @@ package final class TransferReader {
     /// Blocks that were sent.
     package private(set) var blocksSent: UInt64 = 0
 
-    /// Reads from `base` (nil = baseline), which is the snapshot just before `target`, from after `resume`.
+    /// Reads from `base` (nil = baseline), which is the snapshot just before `target`, from after `resume`. Both are held
+    /// while the reader lives: they cannot be deleted.
     package init(volume: Volume, base: Snapshot?, target: Snapshot, resume: TransferPosition?) {
         self.volume = volume
         self.base = base
         self.target = target
         position = resume
+        volume.hold(snapshots)
     }
+
+    deinit { volume.release(snapshots) }
+
+    private var snapshots: [ObjectUUID] { [base, target].compactMap { $0?.uuid } }
 
     /// Appends records of about `bytes` bytes; returns the position after them, or nil when the transfer is complete
     /// (the last records are then the snapshot itself and the volume's counters).

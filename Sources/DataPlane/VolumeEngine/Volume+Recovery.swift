@@ -91,34 +91,6 @@ extension Volume {
         return volume
     }
 
-    /// Makes a replica again what the database says of it: what was applied and not committed is forgotten, and the
-    /// blocks that were allocated for it are given back. No commit may be under way.
-    func discardUnsaved(_ extents: [BlockExtent]) throws(StorageError) {
-        try management.locked { () throws(StorageError) in
-            let scan = try VolumeScan(msid, context)
-            var stored: VolumeProperties?
-            do {
-                _ = try DatabaseKey.volume(msid).withUnsafeBytes { key in
-                    try context.database.get(key, cachedOnly: false) { stored = try? VolumeProperties.decode($0) }
-                }
-            } catch { throw .metadata(error as? RocksError ?? RocksError(description: "\(error)")) }
-            guard let stored else {
-                throw StorageError(
-                    .damaged,
-                    "the record of volume \(msid) cannot be read",
-                    remedy: "delete the replica and start a new baseline"
-                )
-            }
-            locked {
-                core.reset(to: stored, snapshots: scan.snapshots, liveBlocks: scan.liveBlocks)
-                // A segment without a record would otherwise never be found dead.
-                for extent in extents { core.liveBlocks[extent.start.segment, default: 0] += 0 }
-                account()
-            }
-            reclaimQueue.withLock { $0.append(extents) }
-        }
-    }
-
     /// Goes on with what a crash interrupted.
     func resumeInterrupted() throws(StorageError) {
         let (restoring, isReplica) = locked { (core.properties.restoringTo, core.properties.isReplica) }

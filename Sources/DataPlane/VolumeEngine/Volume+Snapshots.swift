@@ -39,11 +39,52 @@ extension Volume {
     }
 
     /// Deletes a snapshot and gives back what only it could see; absent is no error.
+    /// - Throws: `.conflict` when a transfer reads it.
     package func deleteSnapshot(_ uuid: ObjectUUID) throws(StorageError) {
         try management.locked { () throws(StorageError) in
             guard let snapshot = snapshots().first(where: { $0.uuid == uuid }) else { return }
+            try requireNotHeld(snapshot)
             try removeSnapshot(snapshot)
         }
+    }
+
+    /// The same for an operation: a transfer that is just ending is waited for.
+    /// - Throws: `.conflict` when a transfer still reads it after ten seconds.
+    package func deleteSnapshotAfterTransfer(_ uuid: ObjectUUID) throws(StorageError) {
+        var waits = 0
+        while isHeld(uuid) && waits < 1_000 {
+            SystemThread.pause(milliseconds: 10)
+            waits += 1
+        }
+        try deleteSnapshot(uuid)
+    }
+
+    /// Whether a transfer reads a snapshot at the moment.
+    package func isHeld(_ uuid: ObjectUUID) -> Bool { locked { core.heldSnapshots[uuid] != nil } }
+
+    /// Keeps snapshots from being deleted until `release`. What was deleted before is not brought back: a transfer looks
+    /// at its end whether its snapshots are there.
+    func hold(_ snapshots: [ObjectUUID]) {
+        locked { for uuid in snapshots { core.heldSnapshots[uuid, default: 0] += 1 } }
+    }
+
+    /// Ends a `hold`.
+    func release(_ snapshots: [ObjectUUID]) {
+        locked {
+            for uuid in snapshots {
+                let left = core.heldSnapshots[uuid]! - 1
+                core.heldSnapshots[uuid] = left == 0 ? nil : left
+            }
+        }
+    }
+
+    private func requireNotHeld(_ snapshot: Snapshot) throws(StorageError) {
+        guard isHeld(snapshot.uuid) else { return }
+        throw StorageError(
+            .conflict,
+            "snapshot '\(snapshot.name)' of volume \(msid) is being read by a transfer",
+            remedy: "wait until the transfer has ended, or pause the operation that it belongs to"
+        )
     }
 
     /// Restores the active file system to a snapshot. Newer snapshots are deleted; clients are told to try later meanwhile.
@@ -56,6 +97,7 @@ extension Volume {
                     remedy: "list the volume's snapshots"
                 )
             }
+            for newer in snapshots() where newer.epoch > snapshot.epoch { try requireNotHeld(newer) }
             try revert(to: snapshot)
         }
     }

@@ -41,6 +41,8 @@ final class VolumeCore {
     var writeCount: UInt64 = 0
     /// Whether every operation is refused at the moment, because the volume is being restored.
     var isBusy = false
+    /// Snapshots that transfers read at the moment, and how many do. In memory only: no transfer outlives the process.
+    var heldSnapshots: [ObjectUUID: Int] = [:]
     /// Inodes that have become orphans since the reclaimer last looked.
     var newOrphans: [UInt64] = []
 
@@ -142,15 +144,6 @@ final class VolumeCore {
         orphans.removeAll()
         unsettledEntries = [:]
         directoryIndexes = DirectoryIndexes()
-    }
-
-    /// Forgets what is pending and takes over what is stored.
-    func reset(to stored: VolumeProperties, snapshots: [Snapshot], liveBlocks: [UInt32: Int]) {
-        pending = PendingCommit(number: pending.number)
-        properties = stored
-        self.snapshots = snapshots
-        self.liveBlocks = liveBlocks
-        forgetRecords()
     }
 
     // MARK: Changing records

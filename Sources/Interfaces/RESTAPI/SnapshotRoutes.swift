@@ -89,9 +89,11 @@ package struct SnapshotRoutes: RouteGroup {
         _ configuration: ConfigurationSnapshot
     ) -> JSONValue {
         let time = snapshot.createTime
+        let isHeld = controller.isHeld(snapshot.uuid, of: volume)
         return .fields([
             "uuid": .text(snapshot.uuid), "name": .string(snapshot.name), "state": .string("valid"),
             "create_time": .time(nanoseconds: time.seconds * 1_000_000_000 + Int64(time.nanoseconds)),
+            "owners": .array(isHeld ? [.string("transfer")] : []),
             "volume": .reference(volume.name, volume.uuid),
             "svm": .reference(configuration.svm(volume.svm)?.name, volume.svm),
             "_links": .selfLink("/api/storage/volumes/\(volume.uuid)/snapshots/\(snapshot.uuid)"),

@@ -130,7 +130,7 @@ package struct ControllerSourceStorage: SourceStorage {
         for (_, volume) in try await controller.volumes(of: svm) {
             try await controller.pool.run {
                 for snapshot in volume.snapshots() where snapshot.name.hasPrefix(namePrefix) {
-                    try volume.deleteSnapshot(snapshot.uuid)
+                    try volume.deleteSnapshotAfterTransfer(snapshot.uuid)
                 }
             }
         }

@@ -209,7 +209,7 @@ package final class ControllerDestinationStorage: DestinationStorage {
             try await blocking {
                 for snapshot in volume.snapshots()
                 where snapshot.name.hasPrefix(namePrefix) && snapshot.uuid != retained {
-                    try volume.deleteSnapshot(snapshot.uuid)
+                    try volume.deleteSnapshotAfterTransfer(snapshot.uuid)
                 }
             }
         }
@@ -257,7 +257,7 @@ package final class ControllerDestinationStorage: DestinationStorage {
         for volume in svm.volumes {
             let volume = try self.volume(volume.msid)
             try await blocking {
-                for snapshot in snapshots { try volume.deleteSnapshot(snapshot) }
+                for snapshot in snapshots { try volume.deleteSnapshotAfterTransfer(snapshot) }
                 // A volume that serves has no stream to come that would begin with one of these.
                 if !volume.isReplica { try volume.deleteStreamSnapshots() }
             }

@@ -72,7 +72,7 @@ struct SnapshotCommand: AsyncParsableCommand {
                 found,
                 [
                     Column("VOLUME", "volume.name"), Column("SNAPSHOT", "name"), Column("CREATED", "create_time"),
-                    Column("UUID", "uuid"),
+                    Column("HELD BY", "owners"), Column("UUID", "uuid"),
                 ]
             )
         }
