@@ -229,7 +229,7 @@ let package = Package(
         tests(
             "DaemonTests",
             [
-                "godwitd", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", "VolumeEngine", "Environment",
+                "godwitd", "godwit", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", "VolumeEngine", "Environment",
                 "Identity",
                 hummingbird,
             ]

@@ -119,7 +119,7 @@ struct BadInputTests {
 }
 
 /// A socket that listens on a port of the kernel's choice.
-private final class ListeningSocket {
+final class ListeningSocket {
     let port: Int
     private let descriptor: CInt
 

@@ -35,8 +35,20 @@ struct GlobalOptions: ParsableArguments {
 struct Client {
     /// Seconds that a request may take.
     static let timeoutSeconds: Int64 = 600
+    /// How long a node that refuses connections, or is silent, is tried: one that is not there is told at once.
+    static let connectSeconds: Int64 = 2
+    /// A request that only reads is answered at once by a node that lives.
+    static let readSeconds: Int64 = 8
     /// Bytes of the largest answer.
     static let answerBytesMax = 256 << 20
+
+    /// The shared client would try to connect again until the whole time of the request is over.
+    private static let http: HTTPClient = {
+        var configuration = HTTPClient.Configuration()
+        configuration.timeout.connect = .seconds(connectSeconds)
+        configuration.connectionPool.retryConnectionEstablishment = false
+        return HTTPClient(configuration: configuration)
+    }()
 
     /// The address of the node, such as `http://127.0.0.1:8080`.
     let base: String
@@ -127,7 +139,8 @@ struct Client {
         let bytes: [UInt8]
         let status: UInt
         do {
-            let response = try await HTTPClient.shared.execute(request, timeout: .seconds(Self.timeoutSeconds))
+            let seconds = method == .GET ? Self.readSeconds : Self.timeoutSeconds
+            let response = try await Self.http.execute(request, timeout: .seconds(seconds))
             status = response.status.code
             bytes = [UInt8](try await response.body.collect(upTo: Self.answerBytesMax).readableBytesView)
         } catch {
