@@ -99,6 +99,10 @@ private func kind(_ body: () throws -> SourceRecord) -> MigrateError.Kind? {
         #expect(record().mayServe)
         #expect(try !committed().mayServe)
         #expect(try committed().after(.recover(attempt: 1, reason: "")).mayServe)
-        #expect(try !committed().after(.pointOfNoReturn(attempt: 1)).mayServe)
+        let passed = try committed().after(.pointOfNoReturn(attempt: 1))
+        #expect(!passed.mayServe)
+        #expect(try !passed.after(.release).mayServe)
+        // The copy is deleted: the SVM may have come back by another operation.
+        #expect(try passed.after(.release).after(.clean).mayServe)
     }
 }

@@ -66,11 +66,12 @@ package struct SourceRecord: VersionedRecord, Equatable {
         operationState = .setupConfiguration
     }
 
-    /// Whether the source may serve clients of this SVM after a start of the daemon.
+    /// Whether the source may serve clients of this SVM after a start of the daemon. A record in `cleaned` speaks of a copy
+    /// that is deleted: an SVM of that identifier came back by another operation, and this one has no say in it.
     package var mayServe: Bool {
         switch state {
-        case .prepared, .locked, .recovered: true
-        case .commit, .ponr, .released, .cleaned: false
+        case .prepared, .locked, .recovered, .cleaned: true
+        case .commit, .ponr, .released: false
         }
     }
 }

@@ -115,9 +115,10 @@ package actor MigrateSource: SourceCluster {
     /// Every operation that this cluster is the source of.
     package func list() async throws -> [SourceRecord] { try await records.all().map(\.record) }
 
-    /// The operations that an SVM takes part in as the source.
+    /// The operations that an SVM takes part in as the source. One that has deleted its source is over: the SVM may have
+    /// come back since, and may leave again.
     package func records(of svm: ObjectUUID) async throws -> [SourceRecord] {
-        try await records.all().map(\.record).filter { $0.svm == svm }
+        try await records.all().map(\.record).filter { $0.svm == svm && $0.state != .cleaned }
     }
 
     private func watch(_ deadline: Deadline) async {
