@@ -2,11 +2,14 @@ import AsyncHTTPClient
 import ClusterConfiguration
 import ClusterService
 import Environment
+import Glibc
 import Hummingbird
 import Identity
 import MigrateOperation
 import NIOCore
 import ReplicatedDatabase
+import Saga
+import TestKit
 import Testing
 
 /// A source that answers `hold` with an attachment and everything else with an error.
@@ -138,5 +141,21 @@ private func withService(
         }
         #expect(throws: MigrateError.self) { _ = try CrashTesting.crashPoints(setting: "lock", isAllowed: true) }
         _ = try CrashTesting.crashPoints(setting: nil, isAllowed: false)
+        #expect(throws: MigrateError.self) { _ = try CrashTesting.waitPoints(directory: "/", isAllowed: false) }
+        _ = try CrashTesting.waitPoints(directory: nil, isAllowed: false)
+    }
+
+    @Test func aStepWaitsWhileItsFileIsThere() async throws {
+        let directory = try TemporaryDirectory.make()
+        defer { TemporaryDirectory.remove(directory) }
+        let points = try CrashTesting.waitPoints(directory: directory, isAllowed: true)
+        // Nothing says to wait here.
+        try await points.reached("lock", .before)
+        let wait = directory + "/lock:before.wait"
+        close(open(wait, O_CREAT | O_WRONLY, 0o644))
+        async let passed: Void = points.reached("lock", .before)
+        while access(directory + "/lock:before.reached", F_OK) != 0 { try await Task.sleep(for: .milliseconds(1)) }
+        unlink(wait)
+        try await passed
     }
 }

@@ -166,4 +166,12 @@ package struct CrashPoints: Sendable {
 
     /// Nothing happens.
     package static let none = CrashPoints { _, _ in }
+
+    /// Tells others after these.
+    package func followed(by others: CrashPoints) -> CrashPoints {
+        CrashPoints { step, moment in
+            try await reached(step, moment)
+            try await others.reached(step, moment)
+        }
+    }
 }

@@ -29,10 +29,16 @@ struct MigrateParts: Sendable {
     ) throws {
         let crashPoints: CrashPoints
         do {
-            crashPoints = try CrashTesting.crashPoints(
-                setting: ProcessInfo.processInfo.environment[CrashTesting.variable],
+            let variables = ProcessInfo.processInfo.environment
+            let waits = try CrashTesting.waitPoints(
+                directory: variables[CrashTesting.waitVariable],
                 isAllowed: settings.isTesting
             )
+            let crashes = try CrashTesting.crashPoints(
+                setting: variables[CrashTesting.variable],
+                isAllowed: settings.isTesting
+            )
+            crashPoints = waits.followed(by: crashes)
         } catch {
             throw ManagementError(migrate: error)
         }
