@@ -54,7 +54,9 @@ package enum SourceRequest: Codable, Equatable, Sendable {
     /// How long to wait for an answer before the request is repeated.
     package var patienceMilliseconds: UInt64 {
         switch self {
-        case .pointOfNoReturn, .status, .releaseInterfaces, .mirrorStates, .probe: 3_000
+        case .pointOfNoReturn, .status, .mirrorStates, .probe: 3_000
+        // Clients wait for the answer, and the destination may serve without it.
+        case .releaseInterfaces: 500
         case .hold(_, _, let drainMilliseconds, _): drainMilliseconds + 5_000
         case .contentHash, .deleteSVM, .deleteSnapshots, .forget, .release: 3_600_000
         case .takeSnapshot: 60_000

@@ -46,11 +46,14 @@ enum Prediction {
             when: [],
             [.put(key: MigrateKeys.probe, value: [UInt8]("probe".utf8))]
         )
+        let commitMicroseconds = (environment.monotonicNanoseconds() - began) / 1_000
+        // Pre-checks alone, and an operation that is aborted, leave nothing.
+        _ = try await database.transact(when: [], [.delete(key: MigrateKeys.probe)])
         return PathMeasurement(
             roundTripMicroseconds: shortest / 1_000,
             bytesPerSecond: bytesPerSecond,
             clockSkewMicroseconds: skewMicroseconds,
-            commitMicroseconds: (environment.monotonicNanoseconds() - began) / 1_000
+            commitMicroseconds: commitMicroseconds
         )
     }
 

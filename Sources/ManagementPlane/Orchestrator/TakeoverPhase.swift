@@ -42,12 +42,7 @@ enum TakeoverPhase {
             try await fetchProtocolState(migration, record)
         }
         try await migration.storage.bindInterfaces(of: record.svm)
-        // A source that does not answer cannot serve either: past the point of no return its gate never opens again.
-        do {
-            try await migration.askAgain(.releaseInterfaces, times: CommitWindow.releaseAttempts)
-        } catch let error as MigrateError where error.kind == .unreachable || error.kind == .failed {
-            migration.log.warning("the source has not confirmed that its interfaces are closed: \(error)")
-        }
+        try await CommitWindow.releaseInterfaces(migration)
         try await migration.storage.openGate(of: record.svm)
         // In the same step: until it is recorded, a daemon that was started again must do all of this again.
         try await migration.storage.recordServing(record.svm, for: migration.operation)

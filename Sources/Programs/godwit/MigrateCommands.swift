@@ -26,7 +26,7 @@ struct MigrateCommand: AsyncParsableCommand {
         @Option(help: "Delete the source after the integrity check (true), or wait for 'source-cleanup' (false).")
         var autoSourceCleanup = true
         @Option(help: "Aggregates that may be used, with commas (default: all).") var aggrList: String?
-        @Option(help: "Limit of each volume's transfer in KB/s; 0 is unlimited.") var throttle: Int64 = 0
+        @Option(help: "Limit of all transfers together in KB/s; 0 is unlimited.") var throttle: Int64 = 0
         @Option(help: "Milliseconds that clients may be held before the cutover is undone (default: 5000).")
         var holdBudgetMs: Int64?
         @Option(help: "Short transfers in a row that make it ready for cutover (default: 3).")
