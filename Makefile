@@ -13,7 +13,7 @@ BINARIES := .build/release
 CLIENTS := Clients/.build/release
 CRASH_TEST := IntegrationTests/.build/release/crash-test
 
-.PHONY: demo test bench build clients integration run-crash run-kill-matrix run-model model fmt lint crash kill-matrix bootstrap clean help
+.PHONY: demo test bench build clients integration run-crash run-kill-matrix run-scenarios run-model model fmt lint crash kill-matrix scenarios bootstrap clean help
 
 help:
 	@echo "make demo         build, then move an SVM between two clusters under a live client"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench        measure beside nfs-ganesha and rsync (needs root)"
 	@echo "make crash        kill the daemon $(CRASH_ROUNDS) times under load"
 	@echo "make kill-matrix  kill each side at every step of a migrate"
+	@echo "make scenarios    pause, abort, cut and stop migrates under a live client (SCENARIOS=NAME... for some)"
 	@echo "make model        check the model of the point of no return, and that its mutations are caught"
 	@echo "make build | fmt | lint | clean"
 
@@ -68,6 +69,13 @@ run-model:
 run-crash:
 	work="$$(mktemp -d "$(SCRATCH)/godwit-crash.XXXXXX")" && \
 	$(CRASH_TEST) --binaries $(BINARIES) --clients $(CLIENTS) --work "$$work/run" --rounds $(CRASH_ROUNDS) && \
+	rm -rf "$$work"
+
+scenarios: build clients run-scenarios
+
+run-scenarios:
+	work="$$(mktemp -d "$(SCRATCH)/godwit-scenarios.XXXXXX")" && \
+	IntegrationTests/migrate-scenarios --binaries $(BINARIES) --clients $(CLIENTS) --work "$$work/run" $(SCENARIOS) && \
 	rm -rf "$$work"
 
 run-kill-matrix:
