@@ -147,6 +147,7 @@ package actor MigrateSource: SourceCluster {
                     try record.after(.expireLock(attempt: deadline.attempt))
                 }
                 guard record.state == .recovered, record.attempt == deadline.attempt else { return }
+                try await storage.endMirrors(of: record.svm)
                 try await storage.unlockConfiguration(of: record.svm, from: deadline.operation)
                 return log.warning("the pre-commit of operation \(deadline.operation) took too long: unlocked")
             } catch let error as CancellationError {
@@ -221,10 +222,12 @@ package actor MigrateSource: SourceCluster {
         try await storage.holdGate(of: record.svm)
     }
 
-    /// Reopens the gate after `record` was given up, unless a newer attempt has held it since.
+    /// Reopens the gate after `record` was given up, unless a newer attempt has held it since. The mirrors end with the
+    /// attempt: a write must not wait for the word of a destination that may be gone.
     func reopenGate(of record: SourceRecord) async throws {
         guard record.attempt >= gateAttempts[record.operation] ?? 0 else { return }
         try await storage.reopenGate(of: record.svm)
+        try await storage.endMirrors(of: record.svm)
     }
 
     /// Starts a timer.
