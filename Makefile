@@ -5,10 +5,11 @@ SWIFT_TREES := Package.swift Sources Tests Benchmarks/Sources Benchmarks/Tests I
 # Where crash tests put their data; each run has a new directory below it.
 SCRATCH ?= /var/tmp
 CRASH_ROUNDS ?= 200
-# The short runs of `make test`: some rounds, and the moments around the point of no return on both sides.
+# The short runs of `make test`: some rounds, the moments around the point of no return on both sides, some scenarios.
 QUICK_CRASH_ROUNDS ?= 10
 QUICK_KILL_POINTS ?= destination/baseline:after destination/ponr-source:after destination/ponr-destination:after \
     source/source-hold:after source/source-ponr:after
+QUICK_SCENARIOS ?= abort sigstop
 BINARIES := .build/release
 CLIENTS := Clients/.build/release
 CRASH_TEST := IntegrationTests/.build/release/crash-test
@@ -17,7 +18,7 @@ CRASH_TEST := IntegrationTests/.build/release/crash-test
 
 help:
 	@echo "make demo         build, then move an SVM between two clusters under a live client"
-	@echo "make test         lint, build, unit tests, and short rounds of the crash tests"
+	@echo "make test         lint, build, unit tests, short rounds of the crash tests, and some scenarios"
 	@echo "make bench        measure beside nfs-ganesha and rsync (needs root)"
 	@echo "make crash        kill the daemon $(CRASH_ROUNDS) times under load"
 	@echo "make kill-matrix  kill each side at every step of a migrate"
@@ -52,6 +53,7 @@ test: bootstrap lint
 	for point in $(QUICK_KILL_POINTS); do \
 	    $(MAKE) run-kill-matrix KILL_MATRIX_FLAGS="--side $${point%%/*} --point $${point#*/}" || exit 1; \
 	done
+	$(MAKE) run-scenarios SCENARIOS="$(QUICK_SCENARIOS)"
 
 bench:
 	@scripts/bootstrap --bench

@@ -73,6 +73,7 @@ class Cut:
 
     def __init__(self, lab, link, source, destination, phase, seconds):
         self.link, self.source, self.destination, self.seconds = link, source, destination, seconds
+        self.waited, self.problems = None, []
         self.client = lab.client(f"{phase}-{seconds}", operations_per_second=100)
         self.phase = phase
 
@@ -104,7 +105,9 @@ class Cut:
         require_moved(self.source, self.destination)
         time.sleep(0.3)
         self.waited = self.client.finish()["outage_ms"]
-        require(self.waited <= waited_ms_max, f"{self.phase}, {self.seconds} s: a client waited {self.waited} ms")
+        if self.waited > waited_ms_max:
+            # The other phases are tried all the same.
+            self.problems.append(f"{self.phase}, {self.seconds} s: a client waited {self.waited} ms")
         return record
 
 
@@ -191,7 +194,7 @@ def link_cuts(lab):
     source, destination = lab.clusters()
     make_svm(source, lab.address, ["one", "two"])
     lab.copy("two", lab.random_files("data", 16 << 20, 1 << 20))
-    result = {}
+    result, problems = {}, []
     for seconds in CUT_SECONDS:
         for phase, run in PHASES.items():
             move = Cut(lab, link, source, destination, phase, seconds)
@@ -200,6 +203,8 @@ def link_cuts(lab):
             print(f"  link-cuts {phase} {seconds} s: outage_ms={move.waited} "
                   f"seconds={time.monotonic() - began:.1f}", flush=True)
             result[f"{phase}-{seconds}"] = move.waited
+            problems += move.problems
             source, destination = destination, source
     lab.copy("two", lab.path("data"), verify=True)
+    require(not problems, "; ".join(problems))
     return result
