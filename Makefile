@@ -5,6 +5,9 @@ SWIFT_TREES := Package.swift Sources Tests Benchmarks/Sources Benchmarks/Tests I
 # Where crash tests put their data; each run has a new directory below it.
 SCRATCH ?= /var/tmp
 CRASH_ROUNDS ?= 200
+# Seeds of the simulator, and those of the short run in `make test`.
+SIM_SEEDS ?= 1..10000
+QUICK_SIM_SEEDS ?= 1..300
 # The short runs of `make test`: some rounds, the moments around the point of no return on both sides, some scenarios.
 QUICK_CRASH_ROUNDS ?= 10
 QUICK_KILL_POINTS ?= destination/baseline:after destination/ponr-source:after destination/ponr-destination:after \
@@ -14,11 +17,12 @@ BINARIES := .build/release
 CLIENTS := Clients/.build/release
 CRASH_TEST := IntegrationTests/.build/release/crash-test
 
-.PHONY: demo test bench build clients integration run-crash run-kill-matrix run-scenarios run-model model fmt lint crash kill-matrix scenarios bootstrap clean help
+.PHONY: demo sim test bench build clients integration run-crash run-kill-matrix run-scenarios run-model model fmt lint crash kill-matrix scenarios bootstrap clean help
 
 help:
 	@echo "make demo         build, then move an SVM between two clusters under a live client"
 	@echo "make test         lint, build, unit tests, short rounds of the crash tests, and some scenarios"
+	@echo "make sim          run the seeds $(SIM_SEEDS) of the simulator"
 	@echo "make bench        measure beside nfs-ganesha and rsync (needs root)"
 	@echo "make crash        kill the daemon $(CRASH_ROUNDS) times under load"
 	@echo "make kill-matrix  kill each side at every step of a migrate"
@@ -47,6 +51,7 @@ test: bootstrap lint
 	swift build -c release --build-tests
 	swift test -c release --disable-testable-imports --skip-build
 	$(MAKE) run-model
+	$(BINARIES)/godwit-sim --seeds $(QUICK_SIM_SEEDS)
 	swift build -c release --package-path Clients
 	swift build -c release --package-path IntegrationTests --product crash-test
 	$(MAKE) run-crash CRASH_ROUNDS=$(QUICK_CRASH_ROUNDS)
@@ -54,6 +59,11 @@ test: bootstrap lint
 	    $(MAKE) run-kill-matrix KILL_MATRIX_FLAGS="--side $${point%%/*} --point $${point#*/}" || exit 1; \
 	done
 	$(MAKE) run-scenarios SCENARIOS="$(QUICK_SCENARIOS)"
+
+# Two clusters with the production code on a simulated clock, network and disks. The last line tells the result.
+sim: bootstrap
+	swift build -c release --product godwit-sim
+	$(BINARIES)/godwit-sim --seeds $(SIM_SEEDS)
 
 bench:
 	@scripts/bootstrap --bench

@@ -48,6 +48,7 @@ let package = Package(
     products: [
         .executable(name: "godwitd", targets: ["godwitd"]),
         .executable(name: "godwit", targets: ["godwit"]),
+        .executable(name: "godwit-sim", targets: ["godwit-sim"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
@@ -69,6 +70,7 @@ let package = Package(
             providers: [.apt(["librocksdb-dev"])]
         ),
         .target(name: "CLinux", path: "Sources/System/CLinux"),
+        .target(name: "CSimulation", path: "Sources/System/CSimulation"),
 
         // 1 Base
         room("Base", "Bytes", ["CLinux"]),
@@ -186,6 +188,7 @@ let package = Package(
                 nioPosix,
             ]
         ),
+        program("godwit-sim", ["Simulator", argumentParser]),
         program("godwit", ["JSON", argumentParser, asyncHTTPClient, nioCore, nioHTTP1]),
 
         // T Testing
@@ -194,7 +197,19 @@ let package = Package(
             "TestKit",
             ["Environment", "Identity", "Bytes", "FileIO", "VolumeEngine", "ReplicatedDatabase"]
         ),
+        room(
+            "Testing",
+            "Simulator",
+            [
+                "CSimulation", "Environment", "Identity", "Bytes", "Saga", "FileIO", "XDR", "ONCRPC", "NFSTypes",
+                "VolumeEngine", "Replication", "FileService", "NFSServer", "ReplicatedDatabase",
+                "ClusterConfiguration", "StorageControl", "MigrateOperation", "MigrateSource", "Orchestrator", logging,
+                nioCore,
+            ]
+        ),
         tests("ArchitectureTests", []),
+        // The simulator is run as a program: linked into the tests, its store would take the place of RocksDB's.
+        tests("SimulatorTests", []),
         tests("BaseTests", ["Bytes", "Identity", "Environment", "Saga"]),
         tests("VolumeEngineTests", ["TestKit", "VolumeEngine", "Bytes", "Environment", "Identity", "FileIO"]),
         tests(

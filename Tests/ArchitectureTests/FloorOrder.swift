@@ -12,7 +12,7 @@ struct Room: Equatable {
 enum FloorOrder {
     /// The floors with their rooms. Platform and Wire are of one height: neither uses the other.
     static let floors: [(name: String, height: Int, rooms: [String])] = [
-        ("System", 0, ["CRocksDB", "CLinux"]),
+        ("System", 0, ["CRocksDB", "CLinux", "CSimulation"]),
         ("Base", 1, ["Bytes", "Environment", "Identity", "JSON", "Saga"]),
         ("Platform", 2, ["FileIO"]),
         ("Wire", 2, ["XDR", "ONCRPC", "NFSTypes"]),
@@ -30,8 +30,9 @@ enum FloorOrder {
         ),
         ("ManagementPlane", 5, ["MigrateOperation", "MigrateSource", "Orchestrator"]),
         ("Interfaces", 6, ["ClusterService", "RESTAPI"]),
-        ("Programs", 7, ["godwitd", "godwit"]),
-        ("Testing", 8, ["TestKit"]),
+        // Below the programs, since the simulator is one; no daemon uses it.
+        ("Testing", 7, ["Simulator", "TestKit"]),
+        ("Programs", 8, ["godwitd", "godwit-sim", "godwit"]),
     ]
 
     private static func place(of name: String) -> (floor: String, height: Int, position: Int)? {

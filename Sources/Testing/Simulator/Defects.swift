@@ -1,0 +1,39 @@
+import MigrateOperation
+import MigrateSource
+import Replication
+import Identity
+import StorageControl
+
+/// A defect that is planted to see whether the simulator finds it. Production code has none of them: the simulator puts
+/// them into what it owns itself, the network, the disks and what stands between a daemon's parts.
+package enum Defect: String, CaseIterable, Sendable {
+    /// The destination takes the point of no return for recorded before the source has recorded it.
+    case destinationFirst = "destination-first"
+    /// The source opens its gate when it is asked for the point of no return, not knowing what came of it.
+    case earlyRelease = "early-release"
+    /// The destination's disk acknowledges data that is not durable, so that a checkpoint is before its data.
+    case checkpointBeforeData = "checkpoint-before-data"
+}
+
+/// The planted defects of a run.
+struct Defects {
+    var planted: Set<Defect> = []
+
+    /// An answer that nobody gave.
+    func answerBeforeAsking(_ call: SourceCall, _ node: Node, _ process: SimulatedProcess) -> SourceReply? {
+        guard planted.contains(.destinationFirst), case .pointOfNoReturn = call.request else { return nil }
+        node.spawn { _ = try? await simulation.network.call(call, from: node, process) }
+        return SourceReply(.done)
+    }
+
+    /// Called when a node is asked something.
+    func asked(_ call: SourceCall, _ node: Node) {
+        guard planted.contains(.earlyRelease), case .pointOfNoReturn = call.request else { return }
+        for service in simulation.services where service.node === node { service.reopen() }
+    }
+
+    /// What the source side stands on.
+    func sourceStorage(_ storage: ControllerSourceStorage, _ controller: StorageController) -> any SourceStorage {
+        storage
+    }
+}

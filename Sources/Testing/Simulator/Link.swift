@@ -1,0 +1,169 @@
+import Replication
+import VolumeEngine
+
+/// A connection of replication: two ends, frames in order both ways, signs of life, and silence when the way is cut.
+/// The times are those of PeerTransport.
+final class Link {
+    static let keepAliveNanoseconds: UInt64 = 500_000_000
+    static let silenceNanosecondsMax: UInt64 = 3_000_000_000
+
+    private(set) var ends: [LinkEnd] = []
+    /// Frames that wait for the way to be open again, by the node that sent them.
+    private var stalled: [[() -> Void]] = [[], []]
+    private var lastArrival: [UInt64] = [0, 0]
+
+    init(_ process: SimulatedProcess, at node: Int, _ other: SimulatedProcess) {
+        let here = LinkEnd(self, node, process)
+        let there = LinkEnd(self, 1 - node, other)
+        ends = node == 0 ? [here, there] : [there, here]
+    }
+
+    var isOver: Bool { ends.allSatisfy(\.isOver) }
+
+    /// Brings something to the other side, behind all that was sent before.
+    func send(from node: Int, bytes: Int, _ body: @escaping () -> Void) {
+        let scheduler = simulation.scheduler
+        // 100 MB/s.
+        let travel = simulation.network.delay(from: node) + UInt64(bytes) * 10
+        let arrival = max(scheduler.now + travel, lastArrival[node] + 1)
+        lastArrival[node] = arrival
+        scheduler.at(arrival) { [self] in
+            if simulation.network.directions[node].isCut || !stalled[node].isEmpty {
+                stalled[node].append(body)
+            } else {
+                body()
+            }
+        }
+    }
+
+    /// The way is open again: what was sent meanwhile is sent again by the machines below.
+    func deliverStalled(from node: Int) {
+        let bodies = stalled[node]
+        stalled[node] = []
+        for body in bodies { send(from: node, bytes: 0, body) }
+    }
+
+    /// Looks after both ends as long as the link lives.
+    func watch() {
+        simulation.scheduler.after(Self.keepAliveNanoseconds) { [self] in
+            for end in ends { end.tick() }
+            if !isOver { watch() }
+        }
+    }
+
+    /// Whether the end of a node hears the other one now.
+    func hears(_ node: Int) -> Bool {
+        let other = ends[1 - node]
+        return !simulation.network.directions[1 - node].isCut && !other.isOver && !other.process.isPaused
+    }
+
+    /// A process has died.
+    func died(_ process: SimulatedProcess, withMachine: Bool) {
+        for end in ends where end.process === process {
+            end.forget()
+            if withMachine { continue }
+            send(from: end.node, bytes: 0) { self.ends[1 - end.node].end("the connection was reset") }
+        }
+    }
+}
+
+/// One end of a link.
+final class LinkEnd: FrameChannel, @unchecked Sendable {
+    // Proof of Sendable: the simulator is one thread.
+    /// Bytes under way before senders wait.
+    static let outboundBytesMax = 8 << 20
+
+    let node: Int
+    let process: SimulatedProcess
+    private let link: Link
+    private var inbound: [[UInt8]] = []
+    private var outboundBytes = 0
+    private var failure: StorageError?
+    private var isClosedHere = false
+    private var waiting: [Fiber] = []
+    private var lastHeard = simulation.scheduler.now
+
+    init(_ link: Link, _ node: Int, _ process: SimulatedProcess) {
+        self.link = link
+        self.node = node
+        self.process = process
+    }
+
+    var isOver: Bool { failure != nil || process.isDead }
+
+    private var peer: LinkEnd { link.ends[1 - node] }
+
+    static func ended(_ reason: String) -> StorageError {
+        StorageError(.inputOutput, "the replication link has ended: \(reason)", remedy: "look at the network")
+    }
+
+    func send(_ frame: [UInt8]) throws(StorageError) {
+        while outboundBytes > Self.outboundBytesMax && failure == nil { wait() }
+        if let failure { throw failure }
+        outboundBytes += frame.count
+        simulation.faults.frameSent()
+        link.send(from: node, bytes: frame.count) { [self] in
+            outboundBytes -= frame.count
+            wake()
+            peer.arrive(frame)
+        }
+    }
+
+    func receive(isWaiting: Bool) throws(StorageError) -> [UInt8]? {
+        while isWaiting && inbound.isEmpty && failure == nil { wait() }
+        guard !inbound.isEmpty, !isClosedHere else {
+            if let failure { throw failure }
+            return nil
+        }
+        return inbound.removeFirst()
+    }
+
+    func close() {
+        guard !isClosedHere else { return }
+        isClosedHere = true
+        let wasOpen = failure == nil
+        end("the connection was closed on this side")
+        // What was sent before goes out first.
+        if wasOpen { link.send(from: node, bytes: 0) { self.peer.end("the other side has closed the connection") } }
+    }
+
+    /// The end is over.
+    func end(_ reason: String) {
+        guard failure == nil else { return }
+        failure = Self.ended(reason)
+        wake()
+    }
+
+    /// Its process is gone.
+    func forget() { waiting = [] }
+
+    private func arrive(_ frame: [UInt8]) {
+        guard failure == nil else { return }
+        lastHeard = simulation.scheduler.now
+        inbound.append(frame)
+        wake()
+    }
+
+    /// Hears a sign of life, or notices that there was none for too long.
+    func tick() {
+        guard !isOver, !process.isPaused else { return }
+        let now = simulation.scheduler.now
+        if link.hears(node) {
+            lastHeard = now
+        } else if now - lastHeard > Link.silenceNanosecondsMax {
+            end("the other side was silent for 3 seconds")
+        }
+    }
+
+    private func wait() {
+        guard let fiber = simulation.scheduler.fiber else { preconditionFailure("a link waits outside of a fiber") }
+        waiting.append(fiber)
+        simulation.scheduler.suspend()
+    }
+
+    private func wake() {
+        let fibers = waiting
+        waiting = []
+        for fiber in fibers { simulation.scheduler.wake(fiber) }
+    }
+}

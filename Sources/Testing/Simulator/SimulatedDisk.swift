@@ -1,0 +1,325 @@
+import FileIO
+
+/// The disk of one node: it outlives the node's processes.
+///
+/// What was written and not synchronised is at the mercy of a crash: each page on its own is lost, kept, or torn at a
+/// sector. Names follow the rules of a journalling file system (ext4, XFS): after a crash some first part of the changes
+/// of names is there, and what `synchronizeDirectory` was called for is.
+final class SimulatedDisk {
+    static let pageBytes = 4096
+    static let sectorBytes = 512
+
+    private enum NameChange {
+        case linked(String, before: DiskFile?)
+        case unlinked(String, DiskFile)
+        case made(String)
+        case removed(String)
+    }
+
+    private(set) var files: [String: DiskFile] = [:]
+    private var directories: Set<String> = []
+    private var unsynced: [NameChange] = []
+    /// The databases, by folder.
+    var stores: [String: OrderedStore] = [:]
+    var generator: Generator
+    /// Nanoseconds that making something durable takes at most.
+    var latencyNanosecondsMax: UInt64 = 800_000
+    /// No data can be written.
+    var isFull = false
+    /// Writes so far: what a crash at a disk write counts.
+    private(set) var writeCount: UInt64 = 0
+    /// Acknowledges `fdatasync` of data without doing it: only for a planted defect.
+    var forgetsToSynchronize = false
+
+    init(generator: Generator) { self.generator = generator }
+
+    /// Counts something that reaches the disk, and ends the process there when the faults say so.
+    func touched() {
+        writeCount += 1
+        simulation.faults.diskWritten(self)
+    }
+
+    /// Lets the caller wait for the disk.
+    func wait() {
+        simulation.scheduler.sleep(20_000 + generator.within(0...latencyNanosecondsMax))
+    }
+
+    // MARK: Names
+
+    func open(_ path: String, _ mode: File.Mode) throws(FileIOError) -> DiskFile {
+        if let file = files[path] { return file }
+        guard mode == .readWrite else { throw FileIOError(operation: "open", path: path, number: 2) }
+        let file = DiskFile(disk: self)
+        files[path] = file
+        unsynced.append(.linked(path, before: nil))
+        return file
+    }
+
+    func makeDirectories(_ path: String) {
+        var prefix = ""
+        for component in path.split(separator: "/") {
+            prefix += "/" + component
+            if directories.insert(prefix).inserted { unsynced.append(.made(prefix)) }
+        }
+    }
+
+    func list(_ path: String) throws(FileIOError) -> [String] {
+        guard directories.contains(path) else { throw FileIOError(operation: "opendir", path: path, number: 2) }
+        let prefix = path + "/"
+        let paths = files.keys.filter { $0.hasPrefix(prefix) } + directories.filter { $0.hasPrefix(prefix) }
+        return paths.map { String($0.dropFirst(prefix.count)) }.filter { !$0.contains("/") }.sorted()
+    }
+
+    func exists(_ path: String) -> Bool {
+        files[path] != nil || directories.contains(path) || stores[path] != nil
+    }
+
+    func remove(_ path: String) {
+        guard let file = files.removeValue(forKey: path) else { return }
+        unsynced.append(.unlinked(path, file))
+    }
+
+    func rename(_ path: String, to newPath: String) throws(FileIOError) {
+        guard let file = files.removeValue(forKey: path) else {
+            throw FileIOError(operation: "rename", path: path, number: 2)
+        }
+        unsynced.append(.unlinked(path, file))
+        unsynced.append(.linked(newPath, before: files[newPath]))
+        files[newPath] = file
+    }
+
+    func removeDirectory(_ path: String) {
+        if directories.remove(path) != nil { unsynced.append(.removed(path)) }
+    }
+
+    func synchronizeNames() {
+        touched()
+        wait()
+        unsynced = []
+    }
+
+    /// All that there is becomes durable.
+    func forgetNothing() { unsynced = [] }
+
+    // MARK: Crash
+
+    /// The locks of a process go with it.
+    func releaseLocks() { for path in files.keys { files[path]!.unlock() } }
+
+    /// Gives the memory of all files back.
+    func clear() {
+        for path in files.keys { files[path]!.clear() }
+        for path in stores.keys { stores[path]!.clear() }
+        (files, stores, unsynced) = ([:], [:], [])
+    }
+
+    /// Loses what a crash loses.
+    func crash() {
+        var kept = generator.below(unsynced.count + 1)
+        // A rename is one change.
+        if kept > 0, kept < unsynced.count, case .unlinked(_, let file) = unsynced[kept - 1],
+            case .linked(let path, _) = unsynced[kept], files[path] === file
+        {
+            kept += 1
+        }
+        for change in unsynced[kept...].reversed() {
+            switch change {
+            case .linked(let path, let before): files[path] = before
+            case .unlinked(let path, let file): files[path] = file
+            case .made(let path): directories.remove(path)
+            case .removed(let path): directories.insert(path)
+            }
+        }
+        unsynced = []
+        for path in files.keys.sorted() { files[path]!.crash(&generator) }
+        for path in stores.keys.sorted() { stores[path]!.crash(&generator) }
+    }
+}
+
+/// The bytes of a file: what its readers see, and what of it is durable.
+final class DiskFile: FileSubstitute, @unchecked Sendable {
+    // Proof of Sendable: the simulator is one thread.
+    private unowned let disk: SimulatedDisk
+    private var pages: [[UInt8]?] = []
+    private var count = 0
+    /// Pages that were written since they were last durable, with what is durable of them.
+    private var dirty: [Int: [UInt8]?] = [:]
+    private var durableCount = 0
+    private var isLocked = false
+
+    init(disk: SimulatedDisk) { self.disk = disk }
+
+    func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) -> Int {
+        let end = min(offset + buffer.count, count)
+        guard offset < end else { return 0 }
+        var position = offset
+        while position < end {
+            let page = position / SimulatedDisk.pageBytes
+            let within = position % SimulatedDisk.pageBytes
+            let length = min(SimulatedDisk.pageBytes - within, end - position)
+            let part = UnsafeMutableRawBufferPointer(
+                rebasing: buffer[position - offset..<position - offset + length]
+            )
+            if let bytes = pages[page] {
+                bytes.withUnsafeBytes {
+                    part.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[within..<within + length]))
+                }
+            } else {
+                part.initializeMemory(as: UInt8.self, repeating: 0)
+            }
+            position += length
+        }
+        return end - offset
+    }
+
+    func readCached(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) -> Bool {
+        !disk.generator.oneIn(8) && read(into: buffer, at: offset) == buffer.count
+    }
+
+    func write(_ buffer: UnsafeRawBufferPointer, at offset: Int) throws(FileIOError) {
+        disk.touched()
+        if disk.isFull { throw FileIOError(operation: "pwrite", path: "", number: 28) }
+        var position = offset
+        while position < offset + buffer.count {
+            let page = position / SimulatedDisk.pageBytes
+            let within = position % SimulatedDisk.pageBytes
+            let length = min(SimulatedDisk.pageBytes - within, offset + buffer.count - position)
+            let source = UnsafeRawBufferPointer(rebasing: buffer[position - offset..<position - offset + length])
+            change(page) { bytes in
+                bytes.withUnsafeMutableBytes {
+                    UnsafeMutableRawBufferPointer(rebasing: $0[within..<within + length]).copyMemory(from: source)
+                }
+            }
+            position += length
+        }
+        count = max(count, offset + buffer.count)
+    }
+
+    private func change(_ page: Int, _ body: (inout [UInt8]) -> Void) {
+        while pages.count <= page { pages.append(nil) }
+        if dirty[page] == nil { dirty[page] = .some(pages[page]) }
+        var bytes = pages[page] ?? [UInt8](repeating: 0, count: SimulatedDisk.pageBytes)
+        pages[page] = nil
+        body(&bytes)
+        pages[page] = bytes
+    }
+
+    func punchHole(at offset: Int, count: Int) {
+        disk.touched()
+        let first = (offset + SimulatedDisk.pageBytes - 1) / SimulatedDisk.pageBytes
+        let end = min((offset + count) / SimulatedDisk.pageBytes, pages.count)
+        guard first < end else { return }
+        for page in first..<end where pages[page] != nil {
+            if dirty[page] == nil { dirty[page] = .some(pages[page]) }
+            pages[page] = nil
+        }
+    }
+
+    func synchronizeData() {
+        disk.touched()
+        if disk.forgetsToSynchronize { return }
+        // What is written while the disk is at work is not part of it.
+        let (present, size) = (dirty.keys.map { ($0, pages[$0]) }, count)
+        disk.wait()
+        for (page, bytes) in present {
+            if pages[page] == bytes { dirty[page] = nil } else { dirty[page] = .some(bytes) }
+        }
+        durableCount = max(durableCount, size)
+    }
+
+    func lockExclusively() throws(FileIOError) {
+        if isLocked { throw FileIOError(operation: "flock", path: "", number: 11) }
+        isLocked = true
+    }
+
+    func unlock() { isLocked = false }
+
+    func size() -> Int { count }
+
+    /// Gives its memory back.
+    func clear() { (pages, dirty) = ([], [:]) }
+
+    /// Loses what a crash loses.
+    func crash(_ generator: inout Generator) {
+        isLocked = false
+        for page in dirty.keys.sorted() {
+            let durable = dirty[page]!
+            switch generator.below(3) {
+            case 0: pages[page] = durable
+            case 1: break
+            default: tear(page, durable, &generator)
+            }
+        }
+        dirty = [:]
+        while let last = pages.last, last == nil, pages.count * SimulatedDisk.pageBytes > durableCount {
+            pages.removeLast()
+        }
+        count = max(durableCount, min(count, pages.count * SimulatedDisk.pageBytes))
+        durableCount = count
+    }
+
+    private func tear(_ page: Int, _ durable: [UInt8]?, _ generator: inout Generator) {
+        let zeros = [UInt8](repeating: 0, count: SimulatedDisk.pageBytes)
+        var bytes = pages[page] ?? zeros
+        let old = durable ?? zeros
+        var sector = 0
+        while sector < SimulatedDisk.pageBytes {
+            if generator.oneIn(2) {
+                bytes.replaceSubrange(
+                    sector..<sector + SimulatedDisk.sectorBytes,
+                    with: old[sector..<sector + SimulatedDisk.sectorBytes]
+                )
+            }
+            sector += SimulatedDisk.sectorBytes
+        }
+        pages[page] = bytes
+    }
+}
+
+/// One open file of a process; its lock goes with it.
+final class OpenDiskFile: FileSubstitute, @unchecked Sendable {
+    // Proof of Sendable: the simulator is one thread.
+    private let file: DiskFile
+    private var holdsLock = false
+
+    init(_ file: DiskFile) { self.file = file }
+
+    deinit { if holdsLock { file.unlock() } }
+
+    func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) -> Int { file.read(into: buffer, at: offset) }
+    func readCached(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) -> Bool {
+        file.readCached(into: buffer, at: offset)
+    }
+    func write(_ buffer: UnsafeRawBufferPointer, at offset: Int) throws(FileIOError) {
+        try file.write(buffer, at: offset)
+    }
+    func synchronizeData() { file.synchronizeData() }
+    func punchHole(at offset: Int, count: Int) { file.punchHole(at: offset, count: count) }
+    func lockExclusively() throws(FileIOError) {
+        try file.lockExclusively()
+        holdsLock = true
+    }
+    func size() -> Int { file.size() }
+}
+
+/// The file systems of all nodes: the first component of a path is the node.
+final class SimulatedFileSystem: FileSystemSubstitute {
+    private func disk(_ path: String) throws(FileIOError) -> SimulatedDisk {
+        guard let disk = simulation.disk(of: path) else {
+            throw FileIOError(operation: "open", path: path, number: 2)
+        }
+        return disk
+    }
+
+    func open(_ path: String, _ mode: File.Mode) throws(FileIOError) -> any FileSubstitute {
+        OpenDiskFile(try disk(path).open(path, mode))
+    }
+    func makeDirectories(_ path: String) throws(FileIOError) { try disk(path).makeDirectories(path) }
+    func list(_ path: String) throws(FileIOError) -> [String] { try disk(path).list(path) }
+    func exists(_ path: String) -> Bool { simulation.disk(of: path)?.exists(path) ?? false }
+    func remove(_ path: String) throws(FileIOError) { try disk(path).remove(path) }
+    func rename(_ path: String, to newPath: String) throws(FileIOError) { try disk(path).rename(path, to: newPath) }
+    func removeDirectory(_ path: String) throws(FileIOError) { try disk(path).removeDirectory(path) }
+    func synchronizeDirectory(_ path: String) throws(FileIOError) { try disk(path).synchronizeNames() }
+    func availableBytes(_ path: String) throws(FileIOError) -> UInt64 { try disk(path).isFull ? 0 : 1 << 40 }
+}
