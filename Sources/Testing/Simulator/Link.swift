@@ -101,6 +101,7 @@ final class LinkEnd: FrameChannel, @unchecked Sendable {
         while outboundBytes > Self.outboundBytesMax && failure == nil { wait() }
         if let failure { throw failure }
         outboundBytes += frame.count
+        simulation.trace("frame of \(node == 0 ? "alpha" : "beta"): kind \(frame[0]), \(frame.count) bytes")
         simulation.faults.frameSent()
         link.send(from: node, bytes: frame.count) { [self] in
             outboundBytes -= frame.count

@@ -19,7 +19,7 @@ final class NodeClock {
 
     var monotonic: UInt64 {
         let now = Int64(simulation.scheduler.now)
-        return UInt64(now + now / 1_000_000 * driftPartsPerMillion)
+        return UInt64(now + now * driftPartsPerMillion / 1_000_000)
     }
 
     var wall: Int64 { 1_700_000_000_000_000_000 + Int64(monotonic) + jumpNanoseconds }
@@ -159,7 +159,8 @@ final class Node: @unchecked Sendable {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await source.run() }
             group.addTask { try await orchestrator.run() }
-            try await group.waitForAll()
+            // A service that fails ends the daemon, which is started again.
+            while try await group.next() != nil {}
         }
     }
 

@@ -30,12 +30,14 @@ struct RegisterChecker {
     /// A write begins; its value.
     mutating func beginWrite(_ index: Int) -> UInt64 {
         registers[index].begun += 1
+        simulation.trace("\(registers[index].name) shall become \(registers[index].begun)")
         return registers[index].begun
     }
 
     /// A write was acknowledged.
     mutating func endWrite(_ index: Int, _ value: UInt64) {
         registers[index].acknowledged = max(registers[index].acknowledged, value)
+        simulation.trace("\(registers[index].name) is \(value)")
         operations += 1
     }
 

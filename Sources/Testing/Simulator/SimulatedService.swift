@@ -1,7 +1,9 @@
 import Bytes
 import ClusterConfiguration
+import Environment
 import FileService
 import Identity
+import Replication
 import NFSServer
 import NIOCore
 import ONCRPC
@@ -15,6 +17,8 @@ final class SimulatedService: ClientService, @unchecked Sendable {
     let file: SVMFileService
     let node: Node
     let process: SimulatedProcess
+    /// Tells this face from one before it.
+    private let face: UInt64
     private(set) var boundEndpoints: [NetworkEndpoint] = []
     private var connections: [ClientConnection] = []
 
@@ -35,6 +39,7 @@ final class SimulatedService: ClientService, @unchecked Sendable {
     init(_ svm: SVMRecord, node: Node, process: SimulatedProcess) {
         self.node = node
         self.process = process
+        face = node.environment.randomBits()
         file = SVMFileService(svm: svm.uuid, handleKey: Self.key(svm))
         simulation.services.append(self)
     }
@@ -102,7 +107,11 @@ final class SimulatedService: ClientService, @unchecked Sendable {
         simulation.services.removeAll { $0 === self }
     }
 
-    func exportProtocolState() -> [UInt8] { file.duplicateRequests.export() }
+    func exportProtocolState(since mark: ProtocolStateMark?) -> (state: [UInt8], mark: ProtocolStateMark) {
+        let since = mark?.face == face ? mark?.position ?? 0 : 0
+        let (state, addedCount) = file.duplicateRequests.export(since: since)
+        return (state, ProtocolStateMark(face: face, position: addedCount))
+    }
 
     func importProtocolState(_ state: [UInt8]) throws {
         if !state.isEmpty { try file.duplicateRequests.import(state) }
@@ -134,7 +143,7 @@ final class ClientConnection: @unchecked Sendable {
     /// When it answered first and last, by the clock of its node.
     private(set) var firstAnswer: UInt64?
     private(set) var lastAnswer: UInt64?
-    private var context: ClientContext
+    private let context: ClientContext
     private var held: [ByteBuffer] = []
     private let onAnswer: (ByteBuffer) -> Void
     private let onClose: () -> Void
@@ -167,10 +176,10 @@ final class ClientConnection: @unchecked Sendable {
             return
         }
         simulation.invariants.admitted(service)
-        var client = context
-        client.refresh()
+        let context = ClientContext(copying: context)
+        context.refresh()
         var output = ByteBuffer()
-        let outcome = NFSServer.execute(record, &client, .blocking, isClaimed: false, into: &output) { [self] cached in
+        let outcome = NFSServer.execute(record, context, .blocking, isClaimed: false, into: &output) { [self] cached in
             var reply = ByteBuffer()
             let start = RecordMarking.begin(in: &reply)
             reply.writeBytes(cached.bytes)
@@ -183,7 +192,6 @@ final class ClientConnection: @unchecked Sendable {
                 complete(answer)
             }
         }
-        context = client
         let answer = output
         switch outcome {
         case .answered: complete(answer)
