@@ -176,7 +176,7 @@ final class Node: @unchecked Sendable {
         simulation.network.died(process, at: index, withMachine: process.hasLostMachine)
         for service in simulation.services where service.process === process { service.died() }
         simulation.services.removeAll { $0.process === process }
-        disk.releaseLocks()
+        disk.processDied()
         simulation.restart(self)
     }
 }

@@ -120,6 +120,14 @@ final class OrderedStore {
         return before
     }
 
+    /// The process that had it open has died: what it was writing is in the log of the page cache, or is not.
+    func processDied(_ generator: inout Generator) {
+        for flight in inFlight.keys.sorted() where generator.oneIn(2) {
+            unsynced.append((flight, apply(inFlight[flight]!)))
+        }
+        inFlight = [:]
+    }
+
     /// Gives its memory back.
     func clear() { (entries, unsynced, inFlight) = ([], [], [:]) }
 

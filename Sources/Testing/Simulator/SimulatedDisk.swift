@@ -103,8 +103,11 @@ final class SimulatedDisk {
 
     // MARK: Crash
 
-    /// The locks of a process go with it.
-    func releaseLocks() { for path in files.keys { files[path]!.unlock() } }
+    /// The locks of a process go with it, and what it was writing is written or not.
+    func processDied() {
+        for path in files.keys { files[path]!.unlock() }
+        for path in stores.keys.sorted() { stores[path]!.processDied(&generator) }
+    }
 
     /// Gives the memory of all files back.
     func clear() {
