@@ -17,7 +17,7 @@ BINARIES := .build/release
 CLIENTS := Clients/.build/release
 CRASH_TEST := IntegrationTests/.build/release/crash-test
 
-.PHONY: demo sim test bench build clients integration run-crash run-kill-matrix run-scenarios run-model model fmt lint crash kill-matrix scenarios bootstrap clean help
+.PHONY: demo sim test bench build clients integration run-crash run-kill-matrix run-scenarios run-model model fmt lint crash kill-matrix scenarios limits bootstrap clean help
 
 help:
 	@echo "make demo         build, then move an SVM between two clusters under a live client"
@@ -27,6 +27,7 @@ help:
 	@echo "make crash        kill the daemon $(CRASH_ROUNDS) times under load"
 	@echo "make kill-matrix  kill each side at every step of a migrate"
 	@echo "make scenarios    pause, abort, cut and stop migrates under a live client (SCENARIOS=NAME... for some)"
+	@echo "make limits       a directory of a million entries and a full file system, over NFS (needs root)"
 	@echo "make model        check the model of the point of no return, and that its mutations are caught"
 	@echo "make build | fmt | lint | clean"
 
@@ -72,6 +73,11 @@ bench:
 crash: build clients integration run-crash
 
 kill-matrix: build clients run-kill-matrix
+
+limits: build
+	work="$$(mktemp -d "$(SCRATCH)/godwit-limits.XXXXXX")" && \
+	IntegrationTests/limits --binaries $(BINARIES) --work "$$work/run" $(LIMITS_FLAGS) && \
+	rm -rf "$$work"
 
 model: bootstrap run-model
 

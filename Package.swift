@@ -244,7 +244,8 @@ let package = Package(
         tests(
             "DaemonTests",
             [
-                "godwitd", "godwit", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", "VolumeEngine", "Environment",
+                "godwitd", "godwit", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", "VolumeEngine",
+                "Environment",
                 "Identity",
                 hummingbird,
             ]

@@ -3,7 +3,7 @@
 While an SVM moves, old and new daemon share its address: a write that either of them acknowledges must be in the file in
 the end. It speaks raw XDR (RFC 5531, RFC 1813) and shares no code with anything else in this tree.
 """
-import os, random, socket, struct, threading, time
+import random, socket, struct, threading, time
 
 NFS, MOUNT = 100003, 100005
 MNT, LOOKUP, READ, WRITE, CREATE = 1, 3, 6, 7, 8
@@ -68,24 +68,40 @@ class Connection:
             data += part
         return data
 
-    def call(self, program, procedure, arguments):
-        transaction = random.getrandbits(32)
+    @staticmethod
+    def encoded(transaction, program, procedure, arguments):
         credential = struct.pack(">I", 0) + opaque(b"probe") + struct.pack(">III", 0, 0, 0)
         message = struct.pack(">IIIIII", transaction, 0, 2, program, 3, procedure)
         message += struct.pack(">I", 1) + opaque(credential) + struct.pack(">II", 0, 0) + arguments
-        self.socket.sendall(struct.pack(">I", 0x80000000 | len(message)) + message)
-        answer, is_last = b"", False
-        while not is_last:
-            mark = struct.unpack(">I", self.receive(4))[0]
-            is_last = bool(mark & 0x80000000)
-            answer += self.receive(mark & 0x7FFFFFFF)
-        reader = Reader(answer)
-        if reader.number() != transaction or reader.number() != 1 or reader.number() != 0:
+        return struct.pack(">I", 0x80000000 | len(message)) + message
+
+    @staticmethod
+    def decoded(record):
+        """The transaction that a reply answers, and a reader of its results."""
+        reader = Reader(record)
+        transaction = reader.number()
+        if reader.number() != 1 or reader.number() != 0:
             raise Unanswered("not an accepted reply")
         reader.number()
         reader.opaque()
         if reader.number() != 0:
             raise Unanswered("not executed")
+        return transaction, reader
+
+    def record(self):
+        record, is_last = b"", False
+        while not is_last:
+            mark = struct.unpack(">I", self.receive(4))[0]
+            is_last = bool(mark & 0x80000000)
+            record += self.receive(mark & 0x7FFFFFFF)
+        return record
+
+    def call(self, program, procedure, arguments):
+        transaction = random.getrandbits(32)
+        self.socket.sendall(self.encoded(transaction, program, procedure, arguments))
+        answered, reader = self.decoded(self.record())
+        if answered != transaction:
+            raise Unanswered("the reply of another call")
         return reader
 
 

@@ -137,6 +137,8 @@ extension StorageController {
 
     /// Deletes a snapshot from every volume of an SVM; absent is no error.
     package func deleteSnapshot(_ uuid: ObjectUUID, ofAll svm: ObjectUUID) async throws {
-        for (_, volume) in try await volumes(of: svm) { try await pool.run { try volume.deleteSnapshotAfterTransfer(uuid) } }
+        for (_, volume) in try await volumes(of: svm) {
+            try await pool.run { try volume.deleteSnapshotAfterTransfer(uuid) }
+        }
     }
 }
