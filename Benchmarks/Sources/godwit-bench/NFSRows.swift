@@ -37,14 +37,18 @@ private func report(
     directory: String,
     outstanding: Int
 ) throws -> LoadReport {
-    for _ in 0..<setting.repetitions {
+    var repetition = 0
+    while true {
         waitUntilQuiet(seconds: setting.quietSeconds)
         let before = UserTime(server: target.pid)
         let report = try measuredOnce(setting, target, operation, directory, outstanding)
         if UserTime(server: target.pid).foreignProcessors(since: before) <= foreignProcessorsMax { return report }
+        if repetition >= setting.repetitions {
+            setting.disturbances.count += 1
+            return report
+        }
+        repetition += 1
     }
-    setting.disturbances.count += 1
-    return try measuredOnce(setting, target, operation, directory, outstanding)
 }
 
 private func measuredOnce(
