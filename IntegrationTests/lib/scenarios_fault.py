@@ -17,6 +17,8 @@ GAP_ABOVE_BUDGET_MS_MAX = 200
 SHORT_TIMERS = ["--hold-budget-ms", "1000", "--pre-commit-budget-ms", "3000", "--cutover-attempts", "50",
                 "--cutover-retry-ms", "200"]
 STOPPED_SECONDS = 4
+# How long a destination that knows the point of no return may ask a silent source before it serves without it.
+SERVED_AFTER_MS_MAX = 6_000
 # What a client may wait above the time that the source was stopped.
 GAP_ABOVE_STOP_MS_MAX = 2_500
 
@@ -126,6 +128,7 @@ def sigstop(lab):
     stopped = StoppedSource(lab, alpha, beta, "heard", beta, "ponr-destination:after")
     wait_for("the destination serves without the source", stopped.serves, 60)
     result["served_after_ms"] = round((time.monotonic() - stopped.stopped) * 1_000)
+    require(result["served_after_ms"] <= SERVED_AFTER_MS_MAX, f"a silent source was asked too long: {result}")
     time.sleep(STOPPED_SECONDS)
     stopped.run_again()
     require(not stopped.probe.acknowledges(5), "the source acknowledged a write while the destination serves")

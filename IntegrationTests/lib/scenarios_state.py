@@ -126,6 +126,8 @@ def pause_resume(lab):
     part = after / whole
     result = {"sent_before_MB": before >> 20, "sent_after_MB": after >> 20, "part_after": round(part, 3),
               "outage_ms": values["outage_ms"]}
+    # A count that forgets bytes would make the part small, too; between the look and the pause a second may pass.
+    require(before + after >= whole - PAUSE_THROTTLE_KB_PER_SECOND * 1_024, f"not all of it was counted: {result}")
     require(part <= RESUME_PART_MAX, f"{part:.3f} of the whole was sent after the resume: {result}")
     return result
 
