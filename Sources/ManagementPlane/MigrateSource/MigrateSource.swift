@@ -178,6 +178,9 @@ package actor MigrateSource: SourceCluster {
                 let record = try await give(up: deadline.operation, deadline.attempt, "the hold budget was over")
                 if record.state == .recovered {
                     try await reopenGate(of: record)
+                    // Nobody was heard in time: a write must not wait for the word of a destination that may be gone. Only
+                    // here, because a request that comes late must not end what a newer attempt has synchronised.
+                    try await storage.endMirrors(of: record.svm)
                     log.warning("the hold budget of operation \(deadline.operation) was over: the source serves again")
                 }
                 return
@@ -222,12 +225,10 @@ package actor MigrateSource: SourceCluster {
         try await storage.holdGate(of: record.svm)
     }
 
-    /// Reopens the gate after `record` was given up, unless a newer attempt has held it since. The mirrors end with the
-    /// attempt: a write must not wait for the word of a destination that may be gone.
+    /// Reopens the gate after `record` was given up, unless a newer attempt has held it since.
     func reopenGate(of record: SourceRecord) async throws {
         guard record.attempt >= gateAttempts[record.operation] ?? 0 else { return }
         try await storage.reopenGate(of: record.svm)
-        try await storage.endMirrors(of: record.svm)
     }
 
     /// Starts a timer.
