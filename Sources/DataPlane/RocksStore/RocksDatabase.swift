@@ -137,6 +137,22 @@ package final class RocksDatabase: @unchecked Sendable {
         if message != nil { throw RocksDatabase.error(message) }
     }
 
+    /// Writes the memory's part of a range of keys out and rewrites the files that hold it without what was deleted: the
+    /// logs and files that only deleted records keep alive go. Reads and writes go on meanwhile.
+    package func compact(from start: [UInt8], to end: [UInt8]) {
+        start.withUnsafeBytes { start in
+            end.withUnsafeBytes { end in
+                rocksdb_compact_range(
+                    handle,
+                    start.baseAddress?.assumingMemoryBound(to: CChar.self),
+                    start.count,
+                    end.baseAddress?.assumingMemoryBound(to: CChar.self),
+                    end.count
+                )
+            }
+        }
+    }
+
     /// An iterator over keys that share the prefix of the key it seeks (bloom filters help), or over all keys in order.
     package func iterator(_ kind: RocksIterator.Kind) -> RocksIterator {
         let readOptions =

@@ -26,6 +26,16 @@ extension Volume {
         try dropOrphans()
     }
 
+    /// Takes everything that is durable in the segments out of the metadata's logs and files. Small stable writes leave
+    /// copies there that go with later compactions; when the disk is full, nothing writes any more and none would come.
+    func releaseLogs() throws(StorageError) {
+        try settleDeferred(isQuiet: true)
+        context.database.compact(
+            from: DatabaseKey.prefix(msid, DatabaseKey.deferredKind),
+            to: DatabaseKey.prefix(msid, DatabaseKey.deferredKind + 1)
+        )
+    }
+
     /// Makes deferred writes durable in their segments and takes them out of the log.
     private func settleDeferred(isQuiet: Bool) throws(StorageError) {
         let outstanding = locked { () -> [(sequence: UInt64, segment: UInt32)] in
@@ -192,6 +202,8 @@ final class Reclaimer: @unchecked Sendable {
     private var isRunning = false
     static let roundMilliseconds = 100
     static let roundsPerIdle = 10
+    /// Rounds between two attempts to free the metadata's logs while the disk is full.
+    static let roundsPerRelease = 20
 
     /// Starts; `volumes` says which there are.
     func start(_ context: AggregateContext, volumes: @escaping @Sendable () -> [Volume]) {
@@ -201,7 +213,13 @@ final class Reclaimer: @unchecked Sendable {
             while pause() {
                 round += 1
                 let isIdle = round % Self.roundsPerIdle == 0
-                if isIdle || context.isHostFull.load(ordering: .relaxed) { checkHost(context) }
+                let isHostFull = context.isHostFull.load(ordering: .relaxed)
+                if isIdle || isHostFull { checkHost(context) }
+                if isHostFull && round % Self.roundsPerRelease == 0 {
+                    for volume in volumes() {
+                        do throws(StorageError) { try volume.releaseLogs() } catch { volume.report(error) }
+                    }
+                }
                 for volume in volumes() {
                     do throws(StorageError) { try volume.reclaim(isIdle: isIdle) } catch { volume.report(error) }
                 }

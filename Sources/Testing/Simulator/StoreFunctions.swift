@@ -256,6 +256,16 @@ public func write(
     object(database, OpenStore.self).store.write(changes, isSynced: object(options, WriteOptions.self).isSynced)
 }
 
+/// `rocksdb_compact_range` of `rocksdb/c.h`: what is deleted takes no room here.
+@c(rocksdb_compact_range)
+public func compactRange(
+    _ database: OpaquePointer?,
+    _ start: UnsafePointer<CChar>?,
+    _ startCount: Int,
+    _ limit: UnsafePointer<CChar>?,
+    _ limitCount: Int
+) {}
+
 // MARK: Batches
 
 /// `rocksdb_writebatch_create` of `rocksdb/c.h`.
