@@ -113,11 +113,31 @@ package actor Orchestrator {
         )
         record.prediction = report.prediction
         record.times.start = environment.wallClockNanoseconds()
-        guard let revision = try await records.put(record, of: operation, at: 0) else {
-            throw MigrateError(.failed, "the operation's identifier is in use", remedy: "start again")
+        do {
+            guard let revision = try await records.put(record, of: operation, at: 0) else {
+                throw MigrateError(.failed, "the operation's identifier is in use", remedy: "start again")
+            }
+            begin(Stored(record: record, revision: revision))
+        } catch let error as DatabaseError {
+            try await adopt(operation, after: error)
         }
-        begin(Stored(record: record, revision: revision))
         return operation
+    }
+
+    /// Finds out whether a record was written whose answer was lost: one that is there and that nobody drives would stand
+    /// in the way of its SVM until the next start of the daemon.
+    private func adopt(_ operation: ObjectUUID, after error: DatabaseError) async throws {
+        var backOff = BackOff(minMilliseconds: 50, maxMilliseconds: 1_000)
+        while true {
+            do {
+                let found = try await records.get(operation)
+                guard let found else { throw MigrateError(.failed, "\(error)", remedy: "start again") }
+                return begin(found)
+            } catch let unanswered as DatabaseError where unanswered.code == .unavailable {
+                log.warning("the database does not say whether operation \(operation) was recorded: \(unanswered)")
+            }
+            try await waiting.milliseconds(backOff.next(environment))
+        }
     }
 
     /// Every operation, by identifier, running or ended.
