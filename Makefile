@@ -50,7 +50,7 @@ demo: build clients
 # No test needs testable imports, so that tests and products are built once, with one set of flags; the crash tests use those binaries and build nothing again.
 test: bootstrap lint
 	swift build -c release --build-tests
-	swift test -c release --disable-testable-imports --skip-build
+	scripts/unit-tests
 	$(MAKE) run-model
 	$(BINARIES)/godwit-sim --seeds $(QUICK_SIM_SEEDS)
 	swift build -c release --package-path Clients

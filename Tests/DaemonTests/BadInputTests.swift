@@ -118,12 +118,12 @@ struct BadInputTests {
     }
 }
 
-/// A socket that listens on a port of the kernel's choice.
+/// A socket that has a port of the kernel's choice, and listens on it unless told otherwise.
 final class ListeningSocket {
     let port: Int
     private let descriptor: CInt
 
-    init() throws {
+    init(isListening: Bool = true) throws {
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
@@ -132,7 +132,7 @@ final class ListeningSocket {
         let descriptor = descriptor
         let isReady = withUnsafeMutablePointer(to: &address) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
-                bind(descriptor, generic, length) == 0 && listen(descriptor, 1) == 0
+                bind(descriptor, generic, length) == 0 && (!isListening || listen(descriptor, 1) == 0)
                     && getsockname(descriptor, generic, &length) == 0
             }
         }

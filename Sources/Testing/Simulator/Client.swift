@@ -37,12 +37,11 @@ final class Client: @unchecked Sendable {
     /// What it does until it is told to stop.
     func run() {
         var mounted = request({ NFSMessages.mount(xid: $0, path: "/volume") }, isOnce: false)
-        root = mounted.mountHandle()
+        root = mounted.handle()
         for index in 0..<Self.registersPerClient {
             let name = "register-\(number)-\(index)"
             let register = simulation.registers.add(Register(name: name, isUnstable: index == 2))
-            var made = create(name)
-            simulation.registers.made(register, handle: made.createdHandle())
+            simulation.registers.made(register, handle: makeFile(name))
             own.append(register)
         }
         while !simulation.clientsShallStop {
@@ -104,6 +103,14 @@ final class Client: @unchecked Sendable {
         let name = "file-\(number)-\(nextName)"
         _ = create(name)
         _ = request({ NFSMessages.remove(xid: $0, name, in: self.root) }, isOnce: true)
+    }
+
+    /// Makes a file and gives its handle, which a server that has forgotten its answer tells no more.
+    private func makeFile(_ name: String) -> [UInt8] {
+        var made = create(name)
+        if made.status == NFSStatus.ok.rawValue { return made.createdHandle() }
+        var found = request({ NFSMessages.lookup(xid: $0, name, in: self.root) }, isOnce: false)
+        return found.handle()
     }
 
     private func create(_ name: String) -> NFSMessages.Answer {

@@ -34,6 +34,13 @@ enum NFSMessages {
         }
     }
 
+    static func lookup(xid: UInt32, _ name: String, in directory: [UInt8]) -> ByteBuffer {
+        call(NFS3.program, NFS3.Procedure.lookup.rawValue, xid: xid) {
+            $0.writeXDROpaque(directory)
+            $0.writeXDROpaque(name.utf8)
+        }
+    }
+
     static func remove(xid: UInt32, _ name: String, in directory: [UInt8]) -> ByteBuffer {
         call(NFS3.program, NFS3.Procedure.remove.rawValue, xid: xid) {
             $0.writeXDROpaque(directory)
@@ -82,8 +89,8 @@ enum NFSMessages {
             self.status = status
         }
 
-        /// The handle at the front of the answer to MOUNT.
-        mutating func mountHandle() -> [UInt8] { opaque() }
+        /// The handle at the front of the answer to MOUNT or LOOKUP.
+        mutating func handle() -> [UInt8] { opaque() }
 
         /// The handle in the answer to CREATE.
         mutating func createdHandle() -> [UInt8] { rest.readInteger(as: UInt32.self) == 1 ? opaque() : [] }
