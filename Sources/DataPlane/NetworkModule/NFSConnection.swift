@@ -24,7 +24,8 @@ package enum ConnectionLimits {
 /// All requests of one read are executed where they arrive, their answers go into one buffer and out with one write. What
 /// needs the disk goes to a worker, what waits for durability comes back from a committer's thread.
 final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
-    // Proof of Sendable: everything but `inbox` is touched on the channel's event loop only; `inbox` is a mutex.
+    // Proof of Sendable: everything but `inbox` and `outlet` is touched on the channel's event loop only; `inbox` is a
+    // mutex, and `outlet` has one.
     typealias InboundIn = ByteBuffer
 
     private var context: ChannelHandlerContext?
@@ -33,7 +34,9 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     private let registry: ConnectionRegistry
     private let eventLoop: any EventLoop
     /// -1 while there is none.
-    private var socket: Int32 = -1
+    private let socket: Int32
+    /// Where answers leave.
+    private let outlet: AnswerOutlet
     // The run-time check of exclusive access to the two buffers could find nothing: what is called while one of them is
     // in use never comes back to the connection but through the event loop's queue.
     @exclusivity(unchecked) private var stream = ByteBuffer()
@@ -97,6 +100,10 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         eventLoop = channel.eventLoop
         output = channel.allocator.buffer(capacity: 64 << 10)
         remote = "\(address):\(channel.remoteAddress?.port ?? 0)"
+        let operations = channel.pipeline.syncOperations
+        let handle = try? operations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { $0 }
+        socket = handle ?? -1
+        outlet = AnswerOutlet(duplicating: handle)
     }
 
     /// When the client was answered; nil when it was not yet.
@@ -107,10 +114,6 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         registry.add(self)
-        let operations = context.channel.pipeline.syncOperations
-        let handle = try? operations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { $0 }
-        guard let handle else { return }
-        socket = handle
     }
 
     func handlerRemoved(context: ChannelHandlerContext) { close() }
@@ -125,6 +128,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     private func close() {
         guard !isClosed else { return }
         isClosed = true
+        outlet.close()
         // What was let in is executed even if nobody waits for it any more: the client sends it again elsewhere.
         sendBlocked()
         registry.remove(self)
@@ -230,7 +234,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
             copy.writeImmutableBuffer(output.getSlice(at: start, length: output.writerIndex - start)!)
             let kept = copy
             output.moveWriterIndex(to: start)
-            volume.whenDurable(ticket) { [self] in complete(kept, requestBytes: 0) }
+            volume.whenDurable(ticket) { [self] in complete(kept, isAlone: $0) }
         case .wouldBlock:
             waitingBytes += record.readableBytes
             blocked.append(PendingRequest(record: record, isClaimed: true))
@@ -273,7 +277,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         case .answered: complete(reply, requestBytes: bytes)
         case .answeredWhenDurable(let volume, let ticket):
             let answer = reply
-            volume.whenDurable(ticket) { [self] in complete(answer, requestBytes: bytes) }
+            volume.whenDurable(ticket) { [self] _ in complete(answer, requestBytes: bytes) }
         case .none, .malformed, .wouldBlock: complete(ByteBuffer(), requestBytes: bytes)
         }
     }
@@ -288,10 +292,23 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         // This request has left the gate already.
         gate.rejoin()
         if let volume = cached.volume {
-            volume.whenDurable(cached.ticket) { [self] in complete(answer, requestBytes: 0) }
+            volume.whenDurable(cached.ticket) { [self] in complete(answer, isAlone: $0) }
         } else {
             complete(answer, requestBytes: 0)
         }
+    }
+
+    /// Answers a request that was let in on the event loop, from any thread: at once when there is one answer only,
+    /// otherwise in a burst.
+    private func complete(_ reply: ByteBuffer, isAlone: Bool) {
+        guard isAlone else { return complete(reply, requestBytes: 0) }
+        answerClock.note()
+        switch outlet.send(reply) {
+        case .nothing: return complete(reply, requestBytes: 0)
+        case .everything: break
+        case .part: eventLoop.execute { [self] in queueRest() }
+        }
+        gate.leave()
     }
 
     /// Queues an answer, from any thread; one burst of them wakes the event loop once.
@@ -339,9 +356,8 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     /// than most requests, and the buffer stays here, warm. What the socket does not take is left to the channel, and so
     /// is every error.
     private func sendNow() {
-        guard queuedWrites == 0, output.readableBytes > 0, socket >= 0, !isClosed, let context, context.channel.isActive
-        else { return }
-        let count = output.withUnsafeReadableBytes { godwit_send_now(socket, $0.baseAddress, $0.count) }
+        guard queuedWrites == 0, output.readableBytes > 0, !isClosed, let context, context.channel.isActive else { return }
+        let count = output.withUnsafeReadableBytes { outlet.sendNow($0) }
         guard count > 0 else { return }
         answerClock.note()
         output.moveReaderIndex(forwardBy: count)
@@ -363,13 +379,29 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         queue(burst, context)
     }
 
-    /// Puts bytes behind everything that the channel has queued.
+    /// Puts bytes behind everything that the channel has queued, and behind what another thread could not send.
     private func queue(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
+        if let rest = outlet.beginQueueing() { write(rest, context) }
+        write(bytes, context)
+    }
+
+    private func write(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
         queuedWrites += 1
         hasUnflushed = true
         let promise = context.eventLoop.makePromise(of: Void.self)
-        promise.futureResult.whenComplete { [self] _ in queuedWrites -= 1 }
+        promise.futureResult.whenComplete { [self] _ in
+            queuedWrites -= 1
+            if queuedWrites == 0 { outlet.endQueueing() }
+        }
         context.write(Self.wrapOutboundOut(bytes), promise: promise)
+    }
+
+    /// Queues what another thread could not send, unless it went before other bytes already.
+    private func queueRest() {
+        guard let context, !isClosed else { return }
+        if let rest = outlet.beginQueueing() { write(rest, context) }
+        if queuedWrites == 0 { outlet.endQueueing() }
+        flush()
     }
 
     private func adjustReading() {

@@ -41,9 +41,11 @@ final class AggregateContext: Sendable {
 
 /// Threads that make the commits of an aggregate's volumes durable, one volume on one thread at a time.
 final class CommitScheduler: @unchecked Sendable {
-    // Proof of Sendable: `queue` and `isStopped` are touched under `monitor` only.
+    // Proof of Sendable: `queue`, `parked`, `isStopped` and `running` are touched under `monitor` only.
     private let monitor = Monitor()
     private var queue: [Volume] = []
+    /// Threads without work. The last to park is the first to go on, since its stack is still in the cache.
+    private var parked: [Parking] = []
     private var isStopped = false
     private var running = 0
     static let threadCount = 4
@@ -57,14 +59,20 @@ final class CommitScheduler: @unchecked Sendable {
 
     /// Puts a volume into the queue; the volume sees to it that it is there once at most.
     func schedule(_ volume: Volume) {
-        monitor.locked {
+        let thread = monitor.locked { () -> Parking? in
             queue.append(volume)
-            monitor.signal()
+            return parked.popLast()
         }
+        thread?.leave()
     }
 
     private func run() {
-        while case let volumes = next(), !volumes.isEmpty { CommitRound.run(volumes) }
+        let parking = Parking()
+        while true {
+            let (volumes, isOver) = next(parking)
+            if isOver { break }
+            if volumes.isEmpty { parking.stay() } else { CommitRound.run(volumes) }
+        }
         monitor.locked {
             running -= 1
             monitor.broadcast()
@@ -72,22 +80,51 @@ final class CommitScheduler: @unchecked Sendable {
     }
 
     /// The volumes whose commits a thread makes durable together: its share of those that wait, so that the snapshots of
-    /// a tenant's many volumes cost a few synchronous writes and not one each. None when the threads are to end.
-    private func next() -> [Volume] {
+    /// a tenant's many volumes cost a few synchronous writes and not one each. With none, the thread parks or ends.
+    private func next(_ parking: Parking) -> (volumes: [Volume], isOver: Bool) {
         monitor.locked {
-            while queue.isEmpty && !isStopped { monitor.wait() }
+            if queue.isEmpty {
+                if !isStopped { parked.append(parking) }
+                return ([], isStopped)
+            }
             let share = (queue.count + Self.threadCount - 1) / Self.threadCount
             defer { queue.removeFirst(share) }
-            return Array(queue.prefix(share))
+            return (Array(queue.prefix(share)), false)
         }
     }
 
     /// Stops the threads once the queue is empty, and waits for them.
     func stop() {
-        monitor.locked {
+        let threads = monitor.locked {
             isStopped = true
-            monitor.broadcast()
+            defer { parked = [] }
+            return parked
+        }
+        for thread in threads { thread.leave() }
+        monitor.locked {
             while running > 0 { monitor.wait() }
         }
+    }
+}
+
+/// Where one thread waits until it is called.
+private final class Parking: @unchecked Sendable {
+    // Proof of Sendable: `isCalled` is touched under `monitor` only.
+    private let monitor = Monitor()
+    private var isCalled = false
+
+    /// Waits for one call.
+    func stay() {
+        monitor.locked {
+            while !isCalled { monitor.wait() }
+            isCalled = false
+        }
+    }
+
+    /// Calls the thread.
+    func leave() {
+        monitor.locked { isCalled = true }
+        // After the lock, or the thread would wake up only to wait for it.
+        monitor.signal()
     }
 }

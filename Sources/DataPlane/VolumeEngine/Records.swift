@@ -226,17 +226,41 @@ package struct ChunkContent: RecordContent {
         return runs
     }
 
+    /// Bytes of the longest value: 64 runs of one block each.
+    private static let encodedBytesMax = 9 + 64 * 14
+
     /// Appends the value: owned 8 | run count 1 | runs (first 1, count 1, segment 4, block 4, checksums 4 each).
     package func encode(into writer: inout ByteWriter) {
-        let runs = runs()
-        writer.append(owned)
-        writer.append(UInt8(runs.count))
-        for run in runs {
-            writer.append(UInt8(run.first))
-            writer.append(UInt8(run.extent.count))
-            writer.append(run.extent.start.segment)
-            writer.append(run.extent.start.block)
-            for index in run.first..<run.first + run.extent.count { writer.append(checksums[index]) }
+        // Encoded in place and appended once: a file that is written at random has up to 64 runs in each of its chunks,
+        // and every commit encodes every chunk that it touched, under the volume's lock.
+        withUnsafeTemporaryAllocation(byteCount: Self.encodedBytesMax, alignment: 8) { memory in
+            memory.storeBytes(of: owned.littleEndian, as: UInt64.self)
+            var runCount: UInt8 = 0
+            var end = 9
+            var index = 0
+            while index < 64 {
+                let start = locations[index]
+                guard start != 0 else {
+                    index += 1
+                    continue
+                }
+                let head = end
+                let first = index
+                end += 10
+                repeat {
+                    memory.storeBytes(of: checksums[index].littleEndian, toByteOffset: end, as: UInt32.self)
+                    end += 4
+                    index += 1
+                } while index < 64 && locations[index] == start + UInt64(index - first)
+                memory[head] = UInt8(first)
+                memory[head + 1] = UInt8(index - first)
+                let location = BlockLocation(rawValue: start)
+                memory.storeBytes(of: location.segment.littleEndian, toByteOffset: head + 2, as: UInt32.self)
+                memory.storeBytes(of: location.block.littleEndian, toByteOffset: head + 6, as: UInt32.self)
+                runCount += 1
+            }
+            memory[8] = runCount
+            writer.append(raw: UnsafeRawBufferPointer(rebasing: memory[..<end]))
         }
     }
 

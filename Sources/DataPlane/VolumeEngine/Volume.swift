@@ -24,7 +24,7 @@ package final class Volume: @unchecked Sendable {
     /// Serialises snapshots, restores, resizes and the work of the reclaimer.
     let management = Monitor()
     private let lock = Mutex<Void>(())
-    private var waiters: [(ticket: CommitTicket, completion: @Sendable () -> Void)] = []
+    private var waiters: [(ticket: CommitTicket, completion: DurableCompletion)] = []
     private var isScheduled = false
     /// The last durable commit when `hasBeenQuiet` was asked.
     private var durableWhenAsked: UInt64 = 0
@@ -99,13 +99,13 @@ package final class Volume: @unchecked Sendable {
 
     /// Calls `completion` when the ticket's change is durable (here and, while the volume is INSYNC, on its mirror): on
     /// this thread if it is already, otherwise on a committer's. Durable completions run in the order of their tickets.
-    package func whenDurable(_ ticket: CommitTicket, _ completion: @escaping @Sendable () -> Void) {
+    package func whenDurable(_ ticket: CommitTicket, _ completion: @escaping DurableCompletion) {
         let mustSchedule: Bool? = locked {
             if ticket.rawValue <= settled { return nil }
             waiters.append((ticket, completion))
             return claimSchedule()
         }
-        guard let mustSchedule else { return completion() }
+        guard let mustSchedule else { return completion(false) }
         if mustSchedule { context.scheduler.schedule(self) }
     }
 
@@ -116,7 +116,7 @@ package final class Volume: @unchecked Sendable {
         let ticket = locked {
             CommitTicket(rawValue: core.pending.isEmpty ? core.pending.number - 1 : core.pending.number)
         }
-        whenDurable(ticket) {
+        whenDurable(ticket) { _ in
             monitor.locked {
                 isDone.withLock { $0 = true }
                 monitor.signal()
@@ -204,14 +204,14 @@ package final class Volume: @unchecked Sendable {
     }
 
     private func runWaiters() {
-        let ready = locked { () -> [@Sendable () -> Void] in
+        let ready = locked { () -> [DurableCompletion] in
             let limit = settled
             guard waiters.contains(where: { $0.ticket.rawValue <= limit }) else { return [] }
             let ready = waiters.filter { $0.ticket.rawValue <= limit }
             waiters.removeAll { $0.ticket.rawValue <= limit }
             return ready.map(\.completion)
         }
-        for completion in ready { completion() }
+        for completion in ready { completion(ready.count == 1) }
     }
 
     // MARK: Mirror
@@ -297,6 +297,10 @@ package final class Volume: @unchecked Sendable {
         writer.append(raw: UnsafeRawBufferPointer(buffer))
     }
 }
+
+/// Called when a change is durable. `isAlone` says that a commit has made this one change durable and no other, so that
+/// nothing is gained by gathering its answer with others.
+package typealias DurableCompletion = @Sendable (_ isAlone: Bool) -> Void
 
 /// Where the commits of a volume go besides its own disk.
 package protocol CommitMirror: AnyObject, Sendable {

@@ -187,7 +187,7 @@ final class ClientConnection: @unchecked Sendable {
             let answer = reply
             gate.rejoin()
             if let volume = cached.volume {
-                volume.whenDurable(cached.ticket) { [self] in complete(answer) }
+                volume.whenDurable(cached.ticket) { [self] _ in complete(answer) }
             } else {
                 complete(answer)
             }
@@ -195,7 +195,7 @@ final class ClientConnection: @unchecked Sendable {
         let answer = output
         switch outcome {
         case .answered: complete(answer)
-        case .answeredWhenDurable(let volume, let ticket): volume.whenDurable(ticket) { [self] in complete(answer) }
+        case .answeredWhenDurable(let volume, let ticket): volume.whenDurable(ticket) { [self] _ in complete(answer) }
         case .wouldBlock, .none, .malformed: gate.leave()
         }
     }

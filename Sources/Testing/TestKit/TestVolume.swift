@@ -77,7 +77,7 @@ package final class TestVolume {
     package func wait(_ ticket: CommitTicket) {
         let monitor = Monitor()
         let isDone = Mutex(false)
-        volume.whenDurable(ticket) {
+        volume.whenDurable(ticket) { _ in
             monitor.locked {
                 isDone.withLock { $0 = true }
                 monitor.broadcast()
