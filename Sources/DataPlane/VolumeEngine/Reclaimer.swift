@@ -96,10 +96,14 @@ extension Volume {
 
     private func removeDeadSegments(isUrgent: Bool, isQuiet: Bool) throws(StorageError) {
         let dead = locked { () -> [UInt32] in
-            guard core.pending.isEmpty, core.committing.isEmpty else { return [] }
-            let dead = core.liveBlocks.keys.sorted().filter { core.liveBlocks[$0] == 0 && segments.isSealed($0) }
+            var dead = Set(deadSegments)
+            deadSegments = []
+            // What died before it was full, and what recovery found, is looked for when nothing is on its way to the disk.
+            if core.pending.isEmpty && core.committing.isEmpty {
+                dead.formUnion(core.liveBlocks.keys.filter { core.liveBlocks[$0] == 0 && segments.isSealed($0) })
+            }
             for segment in dead { core.liveBlocks[segment] = nil }
-            return dead
+            return dead.sorted()
         }
         if isUrgent || isQuiet {
             do throws(FileIOError) {

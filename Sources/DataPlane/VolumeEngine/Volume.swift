@@ -154,7 +154,10 @@ package final class Volume: @unchecked Sendable {
     func beginCommit(into batch: borrowing RocksBatch) -> CommitWork? {
         let prepared = locked { () -> (work: CommitWork, mirror: (any CommitMirror)?)? in
             defer { account() }
-            return core.beginCommit(into: batch).map { ($0, mirror) }
+            guard var work = core.beginCommit(into: batch) else { return nil }
+            // One that allocation stands in may yet get new blocks.
+            work.deadSegments.removeAll { !segments.isSealed($0) }
+            return (work, mirror)
         }
         guard let prepared else {
             runWaiters()
@@ -170,6 +173,7 @@ package final class Volume: @unchecked Sendable {
             durable = work.number
             core.finishCommit(work.number)
             deferredOutstanding += work.deferred
+            deadSegments += work.deadSegments
         }
         if !work.freed.isEmpty { reclaimQueue.withLock { $0.append(work.freed) } }
         runWaiters()
@@ -186,6 +190,8 @@ package final class Volume: @unchecked Sendable {
 
     /// Writes that are durable in the log and not yet in their segments.
     var deferredOutstanding: [(sequence: UInt64, segment: UInt32)] = []
+    /// Full segments that have durably lost their last living block, for the reclaimer.
+    var deadSegments: [UInt32] = []
     /// What this volume has added to the aggregate's count of used bytes.
     private var accountedBytes: UInt64 = 0
 

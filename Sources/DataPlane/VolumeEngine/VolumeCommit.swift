@@ -8,6 +8,8 @@ struct CommitWork {
     var number: UInt64
     var bulkSegments: [UInt32]
     var freed: [BlockExtent]
+    /// Segments without a living block once the commit is durable.
+    var deadSegments: [UInt32]
     /// Writes that are durable in the log and not yet in their segments.
     var deferred: [(sequence: UInt64, segment: UInt32)]
     var mirrored: [ReplicaRecord]
@@ -32,6 +34,7 @@ extension VolumeCore {
             number: pending.number,
             bulkSegments: pending.bulkSegments.sorted(),
             freed: pending.freed,
+            deadSegments: pending.touchedSegments.filter { liveBlocks[$0] == 0 },
             deferred: pending.deferred.map { ($0.sequence, $0.start.segment) },
             mirrored: mirroredInOrder(),
             isMirrored: pending.isMirrored
