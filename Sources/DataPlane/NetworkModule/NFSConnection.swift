@@ -356,7 +356,9 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     /// than most requests, and the buffer stays here, warm. What the socket does not take is left to the channel, and so
     /// is every error.
     private func sendNow() {
-        guard queuedWrites == 0, output.readableBytes > 0, !isClosed, let context, context.channel.isActive else { return }
+        guard queuedWrites == 0, output.readableBytes > 0, !isClosed, let context, context.channel.isActive else {
+            return
+        }
         let count = output.withUnsafeReadableBytes { outlet.sendNow($0) }
         guard count > 0 else { return }
         answerClock.note()
