@@ -52,6 +52,7 @@ package struct RecordKey: Hashable, Sendable, Comparable {
 ///     segment    msid 8 | 0x11   | segment 4
 ///     deferred   msid 8 | 0x12   | sequence 8
 ///     freed      msid 8 | 0x13   | segment 4 | block 4
+///     removal    msid 8 | 0x14   | epoch 4          a snapshot that is being deleted
 ///     checkpoint msid 8 | 0x15
 ///     volume     0 x 8  | 0x01   | msid 8
 enum DatabaseKey {
@@ -63,6 +64,7 @@ enum DatabaseKey {
     static let segmentKind: UInt8 = 0x11
     static let deferredKind: UInt8 = 0x12
     static let freedKind: UInt8 = 0x13
+    static let removalKind: UInt8 = 0x14
     static let checkpointKind: UInt8 = 0x15
     static let volumeKind: UInt8 = 0x01
 

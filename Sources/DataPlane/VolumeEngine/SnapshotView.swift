@@ -6,6 +6,8 @@ import RocksStore
 struct SnapshotView {
     let reader: VolumeReader
     let epoch: Epoch
+    /// Whether nothing of the snapshot is gone.
+    let isWhole: () -> Bool
     let report: (StorageError) -> Void
 
     func inode(_ reference: FileReference) throws(FileError) -> InodeContent {
@@ -47,24 +49,38 @@ struct SnapshotView {
     }
 
     private func content<Content: RecordContent>(_ key: RecordKey, _ type: Content.Type) throws(FileError) -> Content? {
-        do { return try reader.content(key, type, at: epoch) } catch {
+        let content: Content?
+        do { content = try reader.content(key, type, at: epoch) } catch {
             report(error)
             throw .inputOutput
         }
+        // Asked after the read: where a deletion has taken a version away, an older one would be found in its place.
+        guard isWhole() else { throw .stale }
+        return content
     }
 }
 
 extension Volume {
+    /// The volume as the snapshot of an epoch holds it.
+    func view(of epoch: Epoch) -> SnapshotView {
+        SnapshotView(
+            reader: reader,
+            epoch: epoch,
+            isWhole: { [self] in locked { core.visibleSnapshots.contains { $0.epoch == epoch } } },
+            report: { [self] in report($0) }
+        )
+    }
+
     func snapshotView(_ epoch: Epoch, _ execution: Execution) throws(FileError) -> SnapshotView {
         guard execution == .blocking else { throw .wouldBlock }
         guard locked({ core.snapshots.contains { $0.epoch == epoch } }) else { throw .stale }
-        return SnapshotView(reader: reader, epoch: epoch, report: { [self] in report($0) })
+        return view(of: epoch)
     }
 
     /// The attributes of `.snapshot`: a read-only directory that changes when a snapshot comes or goes.
     func snapshotDirectoryAttributes(_ execution: Execution) throws(FileError) -> FileAttributes {
         var root = try attributes(of: rootReference, execution)
-        let (count, newest) = locked { (core.snapshots.count, core.snapshots.last) }
+        let (count, newest) = locked { (core.visibleSnapshots.count, core.visibleSnapshots.last) }
         let time = newest?.createTime ?? root.changeTime
         root.mode = 0o555
         root.linkCount = UInt32(2 + count)
@@ -180,6 +196,7 @@ extension Volume {
             report(error)
             throw .inputOutput
         }
+        guard view.isWhole() else { throw .stale }
         if withAttributes {
             for index in listing.entries.indices where listing.entries[index].attributes == nil {
                 listing.entries[index].attributes = try attributes(of: listing.entries[index].reference, execution)

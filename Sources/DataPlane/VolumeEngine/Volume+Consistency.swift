@@ -24,15 +24,25 @@ private struct ConsistencyWalk {
     private var liveBlocks: [UInt32: Int] = [:]
     private var recordedLive: [UInt32: Int] = [:]
     private var current: RecordKey?
+    private var newerEpoch = Epoch.active
+    private var snapshots: [Epoch] = []
     private let properties: VolumeProperties
 
     init(properties: VolumeProperties) { self.properties = properties }
 
     mutating func segment(_ number: UInt32, live: Int) { recordedLive[number] = live }
 
+    mutating func snapshot(_ epoch: Epoch) { snapshots.append(epoch) }
+
     mutating func version(_ key: RecordKey, _ epoch: Epoch, _ value: UnsafeRawBufferPointer) {
         let isActive = key != current
+        if !isActive && !snapshots.contains(where: { epoch <= $0 && $0 < newerEpoch }) {
+            findings.append(
+                "\(key): the version of epoch \(epoch.rawValue) is seen by nobody since that of \(newerEpoch.rawValue)"
+            )
+        }
         current = key
+        newerEpoch = epoch
         if epoch > properties.epoch {
             findings.append("\(key) has a version of epoch \(epoch.rawValue), which is to come")
         }
@@ -162,6 +172,9 @@ extension Volume {
                     let number = UInt32(bigEndian: iterator.key.loadUnaligned(fromByteOffset: 9, as: UInt32.self))
                     let live = UInt32(littleEndian: iterator.value.loadUnaligned(as: UInt32.self))
                     walk.segment(number, live: Int(live))
+                } else if iterator.key.count == 13, iterator.key[8] == DatabaseKey.snapshotKind {
+                    let epoch = UInt32(bigEndian: iterator.key.loadUnaligned(fromByteOffset: 9, as: UInt32.self))
+                    walk.snapshot(Epoch(rawValue: epoch))
                 } else if let found = DatabaseKey.parseVersion(iterator.key) {
                     walk.version(found.key, found.epoch, iterator.value)
                 }

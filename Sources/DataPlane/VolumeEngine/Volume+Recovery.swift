@@ -76,6 +76,7 @@ extension Volume {
             liveBlocks: scan.liveBlocks,
             firstCommit: 1
         )
+        core.begunRemovals = scan.removals
         let volume = Volume(msid: msid, context: context, segments: segments, core: core, durable: 0)
         volume.locked {
             core.pending.hasProperties = true
@@ -93,6 +94,7 @@ extension Volume {
 
     /// Goes on with what a crash interrupted.
     func resumeInterrupted() throws(StorageError) {
+        try resumeRemovals()
         let (restoring, isReplica) = locked { (core.properties.restoringTo, core.properties.isReplica) }
         if restoring != .active, let snapshot = snapshots().first(where: { $0.epoch == restoring }) {
             try management.locked { () throws(StorageError) in try revert(to: snapshot) }
@@ -207,6 +209,7 @@ extension VolumeCore {
 /// What the database knows of a volume beside its records, read once when it is opened.
 private struct VolumeScan {
     var snapshots: [Snapshot] = []
+    var removals: [Epoch] = []
     var liveBlocks: [UInt32: Int] = [:]
     var deferred: [DeferredWrite] = []
     var freed: [BlockExtent] = []
@@ -239,6 +242,7 @@ private struct VolumeScan {
         switch key[8] {
         case DatabaseKey.snapshotKind:
             snapshots.append(try Snapshot(epoch: Epoch(rawValue: try keyReader.readBigEndian()), decoding: value))
+        case DatabaseKey.removalKind: removals.append(Epoch(rawValue: try keyReader.readBigEndian()))
         case DatabaseKey.segmentKind:
             liveBlocks[try keyReader.readBigEndian()] = Int(try reader.read(UInt32.self))
         case DatabaseKey.deferredKind:

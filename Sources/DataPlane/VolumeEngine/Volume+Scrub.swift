@@ -100,7 +100,7 @@ extension Volume {
             throw StorageError(.notFound, "the volume has no snapshot \(uuid)", remedy: "list the volume's snapshots")
         }
         var walk = ContentWalk(
-            view: SnapshotView(reader: reader, epoch: snapshot.epoch, report: { [self] in report($0) })
+            view: view(of: snapshot.epoch)
         )
         do throws(FileError) { try hash(directory: InodeNumber.root.rawValue, snapshot.epoch, &walk) } catch {
             throw StorageError(

@@ -5,8 +5,8 @@ package import Identity
 import RocksStore
 
 extension Volume {
-    /// The snapshots, oldest first.
-    package func snapshots() -> [Snapshot] { locked { core.snapshots } }
+    /// The snapshots, oldest first, without those whose deletion has begun: parts of them may be gone.
+    package func snapshots() -> [Snapshot] { locked { core.visibleSnapshots } }
 
     /// Takes a snapshot, durably: ends the epoch, whatever the volume holds. The same uuid again is no error.
     package func createSnapshot(name: String, uuid: ObjectUUID) throws(StorageError) -> Snapshot {
@@ -42,7 +42,8 @@ extension Volume {
     /// - Throws: `.conflict` when a transfer reads it.
     package func deleteSnapshot(_ uuid: ObjectUUID) throws(StorageError) {
         try management.locked { () throws(StorageError) in
-            guard let snapshot = snapshots().first(where: { $0.uuid == uuid }) else { return }
+            // One whose deletion failed half-way is deleted for good here.
+            guard let snapshot = locked({ core.snapshots.first { $0.uuid == uuid } }) else { return }
             try requireNotHeld(snapshot)
             try removeSnapshot(snapshot)
         }
@@ -112,7 +113,9 @@ extension Volume {
             core.pending.hasProperties = true
         }
         flush()
-        for newer in snapshots().filter({ $0.epoch > snapshot.epoch }).reversed() { try removeSnapshot(newer) }
+        for newer in locked({ core.snapshots }).filter({ $0.epoch > snapshot.epoch }).reversed() {
+            try removeSnapshot(newer)
+        }
         try dropVersions(after: snapshot.epoch)
         locked {
             core.forgetRecords()
@@ -170,68 +173,95 @@ extension Volume {
 
     /// Walks what changed in the snapshot's epochs and frees what only it could see, then forgets the snapshot.
     ///
-    /// May be interrupted at any point: a version that is gone already is passed over the next time.
+    /// Clients go on meanwhile. Until the end the snapshot keeps the versions that they replace, as every snapshot does;
+    /// those of them that the walk has passed already are looked at again, and the snapshot is forgotten in the one moment
+    /// in which none is left. It is on record that the snapshot goes, so that after a crash the next start ends this: a
+    /// version that is gone already is passed over the next time.
     func removeSnapshot(_ snapshot: Snapshot) throws(StorageError) {
+        let removal = locked { core.beginRemoval(of: snapshot) }
+        defer { locked { core.removal = nil } }
         flush()
-        let (previous, next) = locked { () -> (Epoch, Epoch) in
-            let index = core.snapshots.firstIndex { $0.uuid == snapshot.uuid }!
-            let previous = index > 0 ? core.snapshots[index - 1].epoch : .active
-            let next = index + 1 < core.snapshots.count ? core.snapshots[index + 1].epoch : Epoch(rawValue: .max)
-            return (previous, next)
-        }
         var resume: (Epoch, RecordKey)?
         while true {
             var changes: [(Epoch, RecordKey)] = []
-            try reader.walkChanges(after: previous, through: snapshot.epoch, resume: resume) { epoch, key in
+            try reader.walkChanges(after: removal.previous, through: removal.epoch, resume: resume) { epoch, key in
                 changes.append((epoch, key))
                 return changes.count < 512
             }
             guard let last = changes.last else { break }
-            for (epoch, key) in changes {
-                try dropIfUnseen(key, at: epoch, previous: previous, snapshot: snapshot.epoch, next: next)
-            }
+            for (epoch, key) in changes { try dropIfUnseen(key, at: epoch, removal) }
             resume = last
             commitSoon()
         }
-        locked {
-            core.snapshots.removeAll { $0.uuid == snapshot.uuid }
-            core.pending.operations.append(
-                (DatabaseKey.local(msid, DatabaseKey.snapshotKind, snapshot.epoch.rawValue), nil)
-            )
+        while true {
+            // What was dropped before must be gone from the database before the same version is looked at again.
+            flush()
+            let replaced = locked { core.endRemoval(of: snapshot) }
+            if replaced.isEmpty { break }
+            for (epoch, key) in replaced { try dropIfUnseen(key, at: epoch, removal) }
         }
         flush()
     }
 
+    /// Ends the deletions that a crash interrupted.
+    func resumeRemovals() throws(StorageError) {
+        for epoch in locked({ core.begunRemovals }) {
+            guard let snapshot = locked({ core.snapshots.first { $0.epoch == epoch } }) else { continue }
+            try management.locked { () throws(StorageError) in try removeSnapshot(snapshot) }
+        }
+    }
+
     /// Frees one version that the snapshot sees, unless the next snapshot or the active file system sees it too.
-    private func dropIfUnseen(
+    private func dropIfUnseen(_ key: RecordKey, at epoch: Epoch, _ removal: SnapshotRemoval) throws(StorageError) {
+        var isDecided = false
+        var mustSettle = false
+        while !isDecided {
+            // The active version may be in memory and newer than the database: it is brought into memory to be sure. A
+            // replica has nothing in memory: what is applied to it goes to the database.
+            if removal.isActiveNext { try keepInMemory(key) }
+            let versions = try versions(of: key)
+            let outcome = locked { () -> Result<Void, StorageError> in
+                Result { () throws(StorageError) in
+                    let active = removal.isActiveNext ? core.activeVersion(of: key) : nil
+                    // It was dropped from memory again, and may have changed: look once more.
+                    if removal.isActiveNext && active == nil { return }
+                    isDecided = true
+                    mustSettle = try drop(key, at: epoch, removal, active, versions)
+                }
+            }
+            try outcome.get()
+        }
+        // The version after this one will be looked at, too, and is read from the database.
+        if mustSettle { flush() }
+    }
+
+    /// Drops the version of `epoch` if something hides it. Under the lock.
+    /// - Returns: Whether another version that only this snapshot could see is left.
+    private func drop(
         _ key: RecordKey,
         at epoch: Epoch,
-        previous: Epoch,
-        snapshot: Epoch,
-        next: Epoch
-    ) throws(StorageError) {
-        // The active version may be in memory and newer than the database: it is brought into memory to be sure.
-        if next.rawValue == .max { try keepInMemory(key) }
-        let versions = try versions(of: key)
-        let outcome = locked { () -> Result<Void, StorageError> in
-            Result { () throws(StorageError) in
-                let active = next.rawValue == .max ? core.activeVersion(of: key) : nil
-                // A version that is in memory and has never been committed is newer than all in the database.
-                let successorEpoch =
-                    active.flatMap { $0.epoch > snapshot ? $0.epoch : nil }
-                    ?? versions.last { $0.epoch > snapshot && $0.epoch <= next }?.epoch
-                guard let successorEpoch else { return }
-                guard let own = versions.first(where: { $0.epoch == epoch }) else { return }
-                let older = versions.contains { $0.epoch < epoch }
-                core.pending.operations.append((DatabaseKey.version(msid, key, epoch), nil))
-                core.pending.operations.append((DatabaseKey.changed(msid, epoch, key), nil))
-                if key.kind == .chunk, !own.value.isEmpty {
-                    try passOwnership(key, from: own.value, to: successorEpoch, active, versions)
-                }
-                if !older { dropTombstone(key, successorEpoch, active, versions) }
-            }
+        _ removal: SnapshotRemoval,
+        _ active: AnyRecord?,
+        _ versions: [StoredVersion]
+    ) throws(StorageError) -> Bool {
+        guard let own = versions.first(where: { $0.epoch == epoch }) else { return false }
+        // Two versions between two snapshots should not be. Should they, the older one is seen by nobody at all.
+        let hiding = versions.last { $0.epoch > epoch && $0.epoch <= removal.epoch }?.epoch
+        // A version that is in memory and has never been committed is newer than all in the database.
+        let successorEpoch =
+            hiding
+            ?? active.flatMap { $0.epoch > removal.epoch ? $0.epoch : nil }
+            ?? versions.last { $0.epoch > removal.epoch && $0.epoch <= removal.next }?.epoch
+        guard let successorEpoch else { return false }
+        core.pending.operations.append((DatabaseKey.version(msid, key, epoch), nil))
+        core.pending.operations.append((DatabaseKey.changed(msid, epoch, key), nil))
+        if key.kind == .chunk, !own.value.isEmpty {
+            try passOwnership(key, from: own.value, to: successorEpoch, hiding == nil ? active : nil, versions)
         }
-        try outcome.get()
+        // A version that hides this one within the snapshot is looked at next, and its tombstones with it.
+        if hiding != nil { return true }
+        if !versions.contains(where: { $0.epoch < epoch }) { dropTombstone(key, successorEpoch, active, versions) }
+        return false
     }
 
     /// Blocks that the successor still uses become its own; the others are given back. Under the lock.
@@ -333,6 +363,38 @@ extension VolumeCore {
         }
     }
 
+    /// Puts on record that a snapshot goes.
+    fileprivate func beginRemoval(of snapshot: Snapshot) -> SnapshotRemoval {
+        let index = snapshots.firstIndex { $0.uuid == snapshot.uuid }!
+        let isNewest = index + 1 == snapshots.count
+        let removal = SnapshotRemoval(
+            epoch: snapshot.epoch,
+            previous: index > 0 ? snapshots[index - 1].epoch : .active,
+            next: isNewest ? Epoch(rawValue: .max) : snapshots[index + 1].epoch,
+            isActiveNext: isNewest && !properties.isReplica
+        )
+        self.removal = removal
+        if !begunRemovals.contains(snapshot.epoch) { begunRemovals.append(snapshot.epoch) }
+        pending.operations.append((DatabaseKey.local(msid, DatabaseKey.removalKind, snapshot.epoch.rawValue), []))
+        return removal
+    }
+
+    /// Forgets the snapshot that is being removed, if nothing was replaced since this was last asked.
+    /// - Returns: The versions that were, to be looked at again.
+    fileprivate func endRemoval(of snapshot: Snapshot) -> [(Epoch, RecordKey)] {
+        if let replaced = removal?.replaced, !replaced.isEmpty {
+            removal!.replaced = []
+            return replaced
+        }
+        snapshots.removeAll { $0.uuid == snapshot.uuid }
+        begunRemovals.removeAll { $0 == snapshot.epoch }
+        removal = nil
+        for kind in [DatabaseKey.snapshotKind, DatabaseKey.removalKind] {
+            pending.operations.append((DatabaseKey.local(msid, kind, snapshot.epoch.rawValue), nil))
+        }
+        return []
+    }
+
     /// Ends the epoch with a snapshot.
     func endEpoch(name: String, uuid: ObjectUUID, time: Timestamp) throws(StorageError) -> Snapshot {
         guard !snapshots.contains(where: { $0.name == name }) else {
@@ -375,6 +437,22 @@ extension VolumeCore {
         }
         pending.hasProperties = true
     }
+}
+
+/// A snapshot on its way out.
+struct SnapshotRemoval {
+    let epoch: Epoch
+    /// Epoch of the snapshot before it; `Epoch.active` when it is the oldest.
+    let previous: Epoch
+    /// Epoch of the snapshot after it; the greatest number when it is the newest.
+    let next: Epoch
+    /// Whether what follows it is the active file system that clients change.
+    let isActiveNext: Bool
+    /// Versions that were replaced meanwhile and that nothing but this snapshot keeps.
+    var replaced: [(Epoch, RecordKey)] = []
+
+    /// Whether nothing but this snapshot keeps a version that the active file system lets go.
+    func isLast(toKeep version: Epoch) -> Bool { isActiveNext && previous < version && version <= epoch }
 }
 
 extension Snapshot {

@@ -43,6 +43,10 @@ final class VolumeCore {
     var isBusy = false
     /// Snapshots that transfers read at the moment, and how many do. In memory only: no transfer outlives the process.
     var heldSnapshots: [ObjectUUID: Int] = [:]
+    /// The snapshot that is being deleted at the moment.
+    var removal: SnapshotRemoval?
+    /// Epochs of the snapshots whose deletion has begun: this one, and those that a crash or an error interrupted.
+    var begunRemovals: [Epoch] = []
     /// Inodes that have become orphans since the reclaimer last looked.
     var newOrphans: [UInt64] = []
 
@@ -62,6 +66,11 @@ final class VolumeCore {
 
     /// The newest epoch that a snapshot holds.
     var newestSnapshotEpoch: Epoch { snapshots.last?.epoch ?? .active }
+
+    /// The snapshots that are whole.
+    var visibleSnapshots: [Snapshot] {
+        begunRemovals.isEmpty ? snapshots : snapshots.filter { !begunRemovals.contains($0.epoch) }
+    }
 
     /// Whether a snapshot sees a version of `epoch` that a version of `successor` hides from the active file system.
     func isRetained(_ epoch: Epoch, before successor: Epoch) -> Bool {
@@ -175,6 +184,7 @@ final class VolumeCore {
             if isRetained(old, before: properties.epoch) {
                 if record.isDirty { freeze(record) }
                 record.hasOlderVersion = true
+                if removal?.isLast(toKeep: old) == true { removal!.replaced.append((old, record.key)) }
                 if record.key.kind == .chunk {
                     // The older version keeps what it brought; this one only borrows.
                     unsafeDowncast(record, to: Record<ChunkContent>.self).content?.owned = 0
