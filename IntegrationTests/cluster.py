@@ -12,6 +12,8 @@ class Cluster:
         aggregate = aggregate or self.path("aggr1")
         self.server = f"http://127.0.0.1:{port}"
         self.process = None
+        # Where files say at which points of a migrate the daemon waits; none when it is not set.
+        self.waits = None
         with open(self.path("config.yaml"), "w") as file:
             file.write(
                 f"cluster:\n  name: {name}\nnode:\n  name: {name}-01\ndata_directory: {self.path('data')}\n"
@@ -28,6 +30,8 @@ class Cluster:
         environment.pop("GODWIT_CRASH_AT", None)
         if crash_at:
             environment["GODWIT_CRASH_AT"] = crash_at
+        if self.waits:
+            environment["GODWIT_WAIT_IN"] = self.waits
         ready = self.path("ready")
         if os.path.exists(ready):
             os.remove(ready)

@@ -161,6 +161,21 @@ public final class GodwitServer {
         return result.status == 0 ? nil : result.output + result.error
     }
 
+    /// Takes a snapshot of the volume, or deletes it; what is so already is no error.
+    public func setSnapshot(_ name: String, isThere: Bool) throws {
+        try command(
+            isThere
+                ? [
+                    "snapshot", "create", "--svm", Self.svm, "--volume", Self.volume, "--name", name,
+                    "--ok-if-exists",
+                ]
+                : [
+                    "snapshot", "delete", "--svm", Self.svm, "--volume", Self.volume, "--name", name,
+                    "--ok-if-absent",
+                ]
+        )
+    }
+
     /// Takes a snapshot of a volume and returns the seconds it took, from a request of REST on an open connection to its
     /// answer.
     public func snapshotSeconds(volume: String, name: String) throws -> Double {

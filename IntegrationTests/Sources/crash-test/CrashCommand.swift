@@ -12,6 +12,7 @@ private struct Totals {
     var failedClients = 0
     var acknowledgedWrites = 0
     var operations = 0
+    var snapshots = 0
     var outageMillisecondsMax = 0
 
     var isClean: Bool { lost + repeated + staleHandles + mismatches + inconsistent + failedClients == 0 }
@@ -19,7 +20,7 @@ private struct Totals {
     var text: String {
         "lost=\(lost) repeated=\(repeated) stale_handles=\(staleHandles) mismatches=\(mismatches) "
             + "inconsistent=\(inconsistent) failed_clients=\(failedClients) acknowledged_writes=\(acknowledgedWrites) "
-            + "operations=\(operations) outage_ms_max=\(outageMillisecondsMax)"
+            + "operations=\(operations) snapshots=\(snapshots) outage_ms_max=\(outageMillisecondsMax)"
     }
 }
 
@@ -45,8 +46,9 @@ struct CrashCommand: ParsableCommand {
         discussion: """
             A round: clients start (a journal client and a copy of a tree), the daemon is killed at a random moment and
             started again on the same data, the clients go on and verify, the journal of the round before is verified
-            once more, the copied tree is compared, and the metadata of the volume is walked. In every fifth round the
-            daemon is killed a second time while it recovers. The exit status is 0 only when nothing was found.
+            once more, the copied tree is compared, and the metadata of the volume is walked. Meanwhile snapshots are
+            taken and deleted; those of a round go at its end, and it is walked again. In every fifth round the daemon
+            is killed a second time while it recovers. The exit status is 0 only when nothing was found.
             """
     )
 
@@ -133,8 +135,11 @@ struct CrashCommand: ParsableCommand {
             address(target) + ["--source", tree, "--directory", "tree-\(round)", "--outstanding", "16"],
             logPath: "\(base)-tree.log"
         )
+        let churn = SnapshotChurn(target, prefix: "round-\(round)")
         usleep(UInt32.random(in: 200_000...1_600_000, using: &random))
         target.crash()
+        churn.stop()
+        totals.snapshots += churn.count
         if round % 5 == 0 { try target.startAndCrash(afterSeconds: Double.random(in: 0.005...0.4, using: &random)) }
         try target.start()
         try finish(journal, "\(base).out", round, &totals)
@@ -152,10 +157,15 @@ struct CrashCommand: ParsableCommand {
             totals.mismatches += 1
         }
         if round > 1 { try verifyAgain(round - 1, target, &totals) }
-        if let found = try target.check() {
-            report(round, "the volume is not consistent: \(found)")
-            totals.inconsistent += 1
-        }
+        try checkVolume(round, target, &totals)
+        try churn.clean()
+        try checkVolume(round, target, &totals)
+    }
+
+    private func checkVolume(_ round: Int, _ target: any CrashServer, _ totals: inout Totals) throws {
+        guard let found = try target.check() else { return }
+        report(round, "the volume is not consistent: \(found)")
+        totals.inconsistent += 1
     }
 
     /// Takes the result of the journal client of a round.

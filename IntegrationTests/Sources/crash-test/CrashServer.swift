@@ -17,6 +17,8 @@ protocol CrashServer: AnyObject {
     func startAndCrash(afterSeconds: Double) throws
     /// Ends in good order.
     func stop()
+    /// Takes a snapshot or deletes it; nothing where there are none.
+    func setSnapshot(_ name: String, isThere: Bool) throws
     /// Nil when the metadata is consistent, else what is not.
     func check() throws -> String?
 }
@@ -48,6 +50,7 @@ final class GodwitCrashServer: CrashServer {
 
     func crash() { server.crash() }
     func stop() { server.stop() }
+    func setSnapshot(_ name: String, isThere: Bool) throws { try server.setSnapshot(name, isThere: isThere) }
     func check() throws -> String? { try server.checkVolume() }
 }
 
@@ -68,5 +71,49 @@ final class GaneshaCrashServer: CrashServer {
     }
     func crash() { server.crash() }
     func stop() { server.stop() }
+    func setSnapshot(_ name: String, isThere: Bool) throws {}
     func check() throws -> String? { nil }
+}
+
+/// Takes snapshots and deletes them beside the clients of a round, so that the daemon dies in the middle of both.
+final class SnapshotChurn: @unchecked Sendable {
+    private static let keptMax = 3
+    private let target: any CrashServer
+    private let prefix: String
+    private let lock = NSLock()
+    private let ended = DispatchSemaphore(value: 0)
+    private var isStopped = false
+    private var taken = 0
+    /// How many were taken for sure.
+    private(set) var count = 0
+
+    /// Begins.
+    init(_ target: any CrashServer, prefix: String) {
+        self.target = target
+        self.prefix = prefix
+        let thread = Thread { [self] in
+            while !lock.withLock({ isStopped }) { turn() }
+            ended.signal()
+        }
+        thread.start()
+    }
+
+    /// One snapshot more, and the oldest one gone. Fails when the daemon dies, as it should.
+    private func turn() {
+        do {
+            try target.setSnapshot("\(prefix)-\(taken)", isThere: true)
+            count += 1
+            if taken >= Self.keptMax { try target.setSnapshot("\(prefix)-\(taken - Self.keptMax)", isThere: false) }
+        } catch { usleep(10_000) }
+        taken += 1
+    }
+
+    /// Ends; the daemon may be dead.
+    func stop() {
+        lock.withLock { isStopped = true }
+        ended.wait()
+    }
+
+    /// Deletes what is left, on a daemon that serves.
+    func clean() throws { for index in 0..<taken { try target.setSnapshot("\(prefix)-\(index)", isThere: false) } }
 }
