@@ -172,7 +172,9 @@ final class DestinationSession {
         let isDue =
             writer?.bytesSinceCheckpoint ?? 0 >= FrameLimits.checkpointBytes
             || recordsSinceCheckpoint >= FrameLimits.checkpointRecords
-        if isDue { try checkpoint() }
+        guard isDue else { return }
+        try currentWriter().beginCheckpoint(token.encoded)
+        noteSaved()
     }
 
     private func endInterval(_ frame: [UInt8]) throws(StorageError) {
@@ -235,6 +237,10 @@ final class DestinationSession {
 
     private func checkpoint() throws(StorageError) {
         try currentWriter().checkpoint(token.encoded)
+        noteSaved()
+    }
+
+    private func noteSaved() {
         isUnsaved = false
         recordsSinceCheckpoint = 0
     }

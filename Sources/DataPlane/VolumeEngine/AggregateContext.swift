@@ -68,6 +68,7 @@ final class CommitScheduler: @unchecked Sendable {
 
     private func run() {
         let parking = Parking()
+        RocksDatabase.disableCountersOfThread()
         while true {
             let (volumes, isOver) = next(parking)
             if isOver { break }

@@ -18,6 +18,8 @@ package final class ReplicaWriter {
     private var written: [RecordKey: Prior] = [:]
     /// What the next checkpoint hands over to the volume.
     private var stage = ReplicaStage()
+    /// The checkpoint that is becoming durable.
+    private var begun: CommitTicket?
     private let buffer: UnsafeMutableRawBufferPointer
     private var bufferStart = BlockLocation.hole
     private var bufferCount = 0
@@ -48,6 +50,8 @@ package final class ReplicaWriter {
     }
 
     deinit {
+        // Whoever comes next looks in the database where to go on.
+        waitForBegun()
         let stage = stage
         volume.locked { volume.core.giveBack(stage.allocated) }
         for extent in stage.allocated { volume.segments.settle(extent) }
@@ -71,13 +75,33 @@ package final class ReplicaWriter {
 
     /// Makes everything that was applied durable, together with the position `token`.
     package func checkpoint(_ token: [UInt8]) throws(StorageError) {
+        try handOver(token)
+        volume.flush()
+        begun = nil
+    }
+
+    /// The same, but a baseline goes on while its checkpoint becomes durable: its records need nothing of the database.
+    /// The checkpoint before is waited for, so that two stages at most are in memory.
+    package func beginCheckpoint(_ token: [UInt8]) throws(StorageError) {
+        guard isBaseline else { return try checkpoint(token) }
+        waitForBegun()
+        try handOver(token)
+        begun = volume.orderedTicket
+        volume.commitSoon()
+    }
+
+    private func waitForBegun() {
+        if let begun { volume.waitUntilDurable(begun) }
+        begun = nil
+    }
+
+    private func handOver(_ token: [UInt8]) throws(StorageError) {
         try flushBuffer()
         stage.token = token
         let stage = stage
         volume.locked { volume.core.adopt(stage) }
         for extent in stage.allocated { volume.segments.settle(extent) }
         self.stage = ReplicaStage()
-        volume.flush()
         written.removeAll(keepingCapacity: true)
         bytesSinceCheckpoint = 0
     }

@@ -110,12 +110,17 @@ package final class Volume: @unchecked Sendable {
     }
 
     /// Waits until everything that was ordered is durable. For worker threads.
-    func flush() {
+    func flush() { waitUntilDurable(orderedTicket) }
+
+    /// The ticket of everything that was ordered.
+    var orderedTicket: CommitTicket {
+        locked { CommitTicket(rawValue: core.pending.isEmpty ? core.pending.number - 1 : core.pending.number) }
+    }
+
+    /// Waits until what a ticket stands for is durable. For worker threads.
+    func waitUntilDurable(_ ticket: CommitTicket) {
         let monitor = Monitor()
         let isDone = Mutex(false)
-        let ticket = locked {
-            CommitTicket(rawValue: core.pending.isEmpty ? core.pending.number - 1 : core.pending.number)
-        }
         whenDurable(ticket) { _ in
             monitor.locked {
                 isDone.withLock { $0 = true }

@@ -9,6 +9,8 @@ package enum CrashTesting {
     package static let variable = "GODWIT_CRASH_AT"
     /// The environment variable of the directory whose files say where to wait.
     package static let waitVariable = "GODWIT_WAIT_IN"
+    /// How long a thread that stops its process waits for that.
+    private static let stopPauseMicroseconds: UInt32 = 200_000
     /// How often a step that waits looks whether it may go on.
     private static let waitPollMilliseconds = 2
 
@@ -36,6 +38,8 @@ package enum CrashTesting {
             guard name == step, reached == moment else { return }
             // Nothing may run after this, no flush, no close: that is what is being tested.
             kill(getpid(), isStopped ? SIGSTOP : SIGKILL)
+            // Any thread may be the one that takes SIGSTOP: until it has, this one must not go on and send an answer.
+            if isStopped { usleep(stopPauseMicroseconds) }
         }
     }
 

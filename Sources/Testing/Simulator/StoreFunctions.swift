@@ -147,6 +147,9 @@ public func setBloomRatio(_ options: OpaquePointer?, _ value: Double) {}
 /// `rocksdb_options_set_max_open_files` of `rocksdb/c.h`.
 @c(rocksdb_options_set_max_open_files) public func setOpenFiles(_ options: OpaquePointer?, _ value: CInt) {}
 
+/// `rocksdb_set_perf_level` of `rocksdb/c.h`.
+@c(rocksdb_set_perf_level) public func setCounters(_ level: CInt) {}
+
 /// `rocksdb_options_set_wal_recovery_mode` of `rocksdb/c.h`.
 @c(rocksdb_options_set_wal_recovery_mode) public func setRecovery(_ options: OpaquePointer?, _ value: CInt) {}
 
