@@ -3,11 +3,13 @@ import Foundation
 /// An rsync daemon on loopback, the peer of the transfers.
 public final class RsyncDaemon {
     private let port: Int
+    private let directory: String
     private let daemon: ChildProcess
 
     /// Starts a daemon whose module `target` is `directory/target`.
     public init(directory: String, port: Int = 20873) throws {
         self.port = port
+        self.directory = directory
         try FileManager.default.createDirectory(atPath: "\(directory)/target", withIntermediateDirectories: true)
         let text = """
             use chroot = no
@@ -38,6 +40,13 @@ public final class RsyncDaemon {
             ["-a", "\(tree)/", "rsync://127.0.0.1:\(port)/target/\(name)/"],
             timeoutSeconds: 900
         )
+        return monotonicSeconds() - started
+    }
+
+    /// Waits until the file system has on its disk what was brought, and returns the seconds it took.
+    public func settle() throws -> Double {
+        let started = monotonicSeconds()
+        try runChecked("sync", ["--file-system", directory], timeoutSeconds: 900)
         return monotonicSeconds() - started
     }
 

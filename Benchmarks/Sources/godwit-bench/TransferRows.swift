@@ -3,12 +3,13 @@ import Harness
 
 /// The rows of replication and snapshots.
 func measureTransfers(_ setting: BenchSetting, into results: inout Results) throws {
-    let names = ["baseline-many-files", "baseline-vs-cat", "incremental-10-of-\(setting.manyFiles)"]
-    if names.contains(where: setting.wants) {
+    let baselines = ["baseline-many-files", "baseline-vs-durable-rsync", "baseline-vs-cat"]
+    let incremental = "incremental-10-of-\(setting.manyFiles)"
+    if (baselines + [incremental]).contains(where: setting.wants) {
         let daemon = try RsyncDaemon(directory: try made("\(setting.work)/rsync"))
         defer { daemon.stop() }
-        if setting.wants(names[0]) || setting.wants(names[1]) { try measureBaseline(setting, daemon, &results) }
-        if setting.wants(names[2]) { try measureIncremental(setting, daemon, names[2], &results) }
+        if baselines.contains(where: setting.wants) { try measureBaseline(setting, daemon, &results) }
+        if setting.wants(incremental) { try measureIncremental(setting, daemon, incremental, &results) }
     }
     if setting.wants("snapshot-create-1-vs-\(setting.manyFiles)") { try measureSnapshots(setting, &results) }
 }
@@ -69,6 +70,7 @@ private func measureBaseline(_ setting: BenchSetting, _ daemon: RsyncDaemon, _ r
     let megabytes = Double(tree.bytes) / 1e6
     var own: [Double] = []
     var peer: [Double] = []
+    var durablePeer: [Double] = []
     var limit: [Double] = []
     for round in 0..<setting.rounds {
         if let pair = try Pair(setting, "baseline-\(round)") {
@@ -80,7 +82,10 @@ private func measureBaseline(_ setting: BenchSetting, _ daemon: RsyncDaemon, _ r
             own.append(megabytes / (Double(progress.baselineMilliseconds) / 1e3))
         }
         waitUntilQuiet(seconds: setting.quietSeconds)
-        peer.append(megabytes / (try daemon.synchronize(tree.path, to: "baseline-\(round)")))
+        let seconds = try daemon.synchronize(tree.path, to: "baseline-\(round)")
+        peer.append(megabytes / seconds)
+        // Ours is on the disk when it ends.
+        durablePeer.append(megabytes / (seconds + (try daemon.settle())))
         limit.append(
             megabytes / (try copyThroughLoopback(files: tree.files, to: "\(setting.work)/cat-\(round)"))
         )
@@ -92,6 +97,14 @@ private func measureBaseline(_ setting: BenchSetting, _ daemon: RsyncDaemon, _ r
         godwit: median(own),
         peer: "rsync",
         peerValue: median(peer)
+    )
+    results.add(
+        "baseline-vs-durable-rsync",
+        unit: "MB/s",
+        isTime: false,
+        godwit: median(own),
+        peer: "rsync, one sync",
+        peerValue: median(durablePeer)
     )
     results.add(
         "baseline-vs-cat",

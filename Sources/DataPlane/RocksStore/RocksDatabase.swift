@@ -86,7 +86,7 @@ package final class RocksDatabase: @unchecked Sendable {
         rocksdb_readoptions_set_read_tier(orderedReadMemory, 1)
     }
 
-    private static let writeBufferBytes = 8 << 20
+    private static let writeBufferBytes = 32 << 20
 
     /// Ends the counting of comparisons and bytes that RocksDB does for each thread and that nobody reads here: some
     /// hundred thread-local variables per commit.
