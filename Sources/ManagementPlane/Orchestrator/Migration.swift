@@ -3,6 +3,7 @@ package import Identity
 import Logging
 package import MigrateOperation
 import ReplicatedDatabase
+import Replication
 import Saga
 import Synchronization
 
@@ -34,6 +35,8 @@ package final class Migration: Sendable {
         var importedAttempt: UInt64?
         /// When the source's answer to `hold` came, and how long before that each client was answered last.
         var held: (nanoseconds: UInt64, lastAnswers: [ClientAnswerAge])?
+        /// Volumes whose part of the running transfer is done, and is not in the record yet.
+        var finishedTransfers: [VolumeMSID: TransferStatistics] = [:]
         /// The integrity check found a difference.
         var isDifferent = false
         /// Why the last step of a saga failed, when it said so in a form that decides what is done about it.
@@ -73,6 +76,7 @@ package final class Migration: Sendable {
     package var record: DestinationRecord { stored.withLock { $0.record } }
 
     /// Reads or changes what only this process knows.
+    @discardableResult
     func remember<Result: Sendable>(_ body: (inout Memory) -> Result) -> Result { memory.withLock { body(&$0) } }
 
     /// Changes the record durably.

@@ -3,6 +3,7 @@ package import Identity
 package import Logging
 package import MigrateOperation
 package import ReplicatedDatabase
+import Replication
 
 /// What a user asks for when a migrate operation is started.
 package struct MigrationRequest: Sendable {
@@ -154,7 +155,16 @@ package actor Orchestrator {
     }
 
     func view(_ record: DestinationRecord) -> MigrationView {
-        MigrationView(record: record, mirrors: record.svm.volumes.map { storage.mirrorStatus(of: $0.msid) })
+        // A volume that is done and not in the record yet is shown as one that is at its end: what was transferred must
+        // not seem to be gone until the others are done.
+        let finished = migrations[record.operation]?.remember { $0.finishedTransfers } ?? [:]
+        return MigrationView(
+            record: record,
+            mirrors: record.svm.volumes.map { volume in
+                finished[volume.msid].map { VolumeMirrorStatus(state: .transferring, transfer: $0, failure: nil) }
+                    ?? storage.mirrorStatus(of: volume.msid)
+            }
+        )
     }
 
     func find(_ operation: ObjectUUID) throws(MigrateError) -> Migration {

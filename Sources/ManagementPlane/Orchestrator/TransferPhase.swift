@@ -4,28 +4,6 @@ import Logging
 import MigrateOperation
 import Replication
 import Saga
-import Synchronization
-
-/// The volumes of a transfer that are done; written into the record together, because the record of many volumes is large.
-private final class FinishedTransfers: Sendable {
-    private let statistics = Mutex<[VolumeMSID: TransferStatistics]>([:])
-
-    func note(_ msid: VolumeMSID, _ volume: TransferStatistics) { statistics.withLock { $0[msid] = volume } }
-
-    func write(to migration: Migration) async throws {
-        let statistics = statistics.withLock { $0 }
-        if statistics.isEmpty { return }
-        try await migration.update { record in
-            for (msid, volume) in statistics.sorted(by: { $0.key < $1.key }) {
-                record.noteTransfer(
-                    of: msid,
-                    bytes: volume.bytes,
-                    milliseconds: volume.durationNanoseconds / 1_000_000
-                )
-            }
-        }
-    }
-}
 
 /// Transfer [131-137]: a baseline, then back-to-back incremental transfers until the cutover begins.
 enum TransferPhase {
@@ -120,22 +98,38 @@ enum TransferPhase {
         let step = record.progress.isEmpty ? "baseline" : "incremental"
         try await migration.crashPoints.reached(step, .before)
         try await migration.askAgain(.takeSnapshot(snapshot))
-        let finished = FinishedTransfers()
         do {
             try await interruptibly(migration) {
                 try await migration.forEachVolume { volume in
                     try await migration.slots.run(migration) {
-                        finished.note(volume.msid, try await transfer(volume, upTo: snapshot, migration))
+                        let statistics = try await transfer(volume, upTo: snapshot, migration)
+                        migration.remember { $0.finishedTransfers[volume.msid] = statistics }
                     }
                 }
             }
         } catch {
-            try await finished.write(to: migration)
+            try await recordFinished(migration)
             throw error
         }
-        try await finished.write(to: migration)
+        try await recordFinished(migration)
         try await migration.crashPoints.reached(step, .after)
         try await forgetOlderSnapshots(migration, than: snapshot)
+    }
+
+    /// Puts the volumes that are done into the record, together, because the record of many volumes is large.
+    private static func recordFinished(_ migration: Migration) async throws {
+        let finished = migration.remember { $0.finishedTransfers }
+        if finished.isEmpty { return }
+        try await migration.update { record in
+            for (msid, volume) in finished.sorted(by: { $0.key < $1.key }) {
+                record.noteTransfer(
+                    of: msid,
+                    bytes: volume.bytes,
+                    milliseconds: volume.durationNanoseconds / 1_000_000
+                )
+            }
+        }
+        migration.remember { $0.finishedTransfers = [:] }
     }
 
     private static func transfer(
