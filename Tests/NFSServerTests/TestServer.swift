@@ -62,7 +62,7 @@ final class TestServer {
         let outcome = NFSServer.execute(record, client, .blocking, isClaimed: false, into: &output, waiter: waiter)
         switch outcome {
         case .answered: break
-        case .answeredWhenDurable(_, let ticket): volume.wait(ticket)
+        case .answeredWhenDurable(_, let ticket): volume.volume.waitUntilDurable(ticket)
         case .wouldBlock: preconditionFailure("a blocking execution would block")
         case .none, .malformed: return nil
         }

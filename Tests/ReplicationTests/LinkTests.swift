@@ -175,7 +175,7 @@ final class CuttingChannel: FrameChannel {
                     if let file = try? volume.makeFile("w\(writer)-\(round)", in: volume.rootReference),
                         let ticket = try? volume.put(bytes, at: 0, to: file, isStable: true)
                     {
-                        test.wait(ticket)
+                        test.volume.waitUntilDurable(ticket)
                     }
                     round += 1
                 }
@@ -211,7 +211,7 @@ final class CuttingChannel: FrameChannel {
         #expect(eventually { link.status.state == .outOfSync })
         #expect(link.status.failure != nil)
         let file = try volume.makeFile("alone", in: volume.rootReference)
-        source.wait(try volume.put([1, 2, 3], at: 0, to: file, isStable: true))
+        source.volume.waitUntilDurable(try volume.put([1, 2, 3], at: 0, to: file, isStable: true))
         // A new stream brings the replica back.
         try link.startSynchronous()
         #expect(eventually { link.status.state == .inSync })

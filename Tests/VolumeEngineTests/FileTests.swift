@@ -140,7 +140,9 @@ import VolumeEngine
             model["file-\(number)"] = UInt64(number * 10 + 1)
         }
         #expect(try sizes() == model)
-        try test.wait("file-14".withRawBytes { try volume.remove($0, from: root, as: .superuser, .blocking) }.1)
+        try volume.waitUntilDurable(
+            "file-14".withRawBytes { try volume.remove($0, from: root, as: .superuser, .blocking) }.1
+        )
         model["file-14"] = nil
         #expect(try sizes() == model)
         _ = try volume.makeFile("another", in: root)
@@ -197,7 +199,7 @@ import VolumeEngine
 
     @Test func aFlippedByteIsAnErrorAndAnEvent() throws {
         let file = try volume.makeFile("a", in: root)
-        test.wait(try volume.put(bytes(20_000), at: 0, to: file, isStable: true))
+        volume.waitUntilDurable(try volume.put(bytes(20_000), at: 0, to: file, isStable: true))
         let folder = test.directory + "/segments/0000000000000007"
         let segment = try File(path: folder + "/" + FileSystem.list(folder)[0], .readWrite)
         var byte: [UInt8] = [0]

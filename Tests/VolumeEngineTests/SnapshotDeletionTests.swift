@@ -36,7 +36,9 @@ import VolumeEngine
                 let file = try volume.find(name, in: root).reference
                 let bytes = [UInt8](repeating: UInt8(truncatingIfNeeded: generator.next()), count: 6000)
                 // Waiting makes many small commits, as clients do.
-                test.wait(try volume.put(bytes, at: generator.next() % 8 * 4096, to: file, isStable: true))
+                volume.waitUntilDurable(
+                    try volume.put(bytes, at: generator.next() % 8 * 4096, to: file, isStable: true)
+                )
             }
         }
 

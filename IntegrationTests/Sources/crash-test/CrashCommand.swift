@@ -137,9 +137,12 @@ struct CrashCommand: ParsableCommand {
         )
         let churn = SnapshotChurn(target, prefix: "round-\(round)")
         usleep(UInt32.random(in: 200_000...1_600_000, using: &random))
-        target.crash()
-        churn.stop()
+        churn.stop { target.crash() }
         totals.snapshots += churn.count
+        if let failure = churn.failure {
+            report(round, "snapshots beside the clients: \(failure)")
+            totals.failedClients += 1
+        }
         if round % 5 == 0 { try target.startAndCrash(afterSeconds: Double.random(in: 0.005...0.4, using: &random)) }
         try target.start()
         try finish(journal, "\(base).out", round, &totals)

@@ -78,6 +78,8 @@ final class GaneshaCrashServer: CrashServer {
 /// Takes snapshots and deletes them beside the clients of a round, so that the daemon dies in the middle of both.
 final class SnapshotChurn: @unchecked Sendable {
     private static let keptMax = 3
+    // Proof of Sendable: `isStopped` is touched under `lock` only; `taken`, `count` and `failure` are the thread's until
+    // `ended` is signalled, and whoever called `stop` reads them afterwards.
     private let target: any CrashServer
     private let prefix: String
     private let lock = NSLock()
@@ -86,31 +88,36 @@ final class SnapshotChurn: @unchecked Sendable {
     private var taken = 0
     /// How many were taken for sure.
     private(set) var count = 0
+    /// What went wrong before the daemon was to die.
+    private(set) var failure: (any Error)?
 
     /// Begins.
     init(_ target: any CrashServer, prefix: String) {
         self.target = target
         self.prefix = prefix
         let thread = Thread { [self] in
-            while !lock.withLock({ isStopped }) { turn() }
+            while failure == nil, !lock.withLock({ isStopped }) { turn() }
             ended.signal()
         }
         thread.start()
     }
 
-    /// One snapshot more, and the oldest one gone. Fails when the daemon dies, as it should.
+    /// One snapshot more, and the oldest one gone. Only a daemon that is to die may fail.
     private func turn() {
         do {
             try target.setSnapshot("\(prefix)-\(taken)", isThere: true)
             count += 1
             if taken >= Self.keptMax { try target.setSnapshot("\(prefix)-\(taken - Self.keptMax)", isThere: false) }
-        } catch { usleep(10_000) }
+        } catch {
+            if !lock.withLock({ isStopped }) { failure = error }
+        }
         taken += 1
     }
 
-    /// Ends; the daemon may be dead.
-    func stop() {
+    /// Ends, and lets `crash` kill the daemon in what is being done.
+    func stop(crash: () -> Void) {
         lock.withLock { isStopped = true }
+        crash()
         ended.wait()
     }
 

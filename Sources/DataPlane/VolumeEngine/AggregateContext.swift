@@ -107,25 +107,3 @@ final class CommitScheduler: @unchecked Sendable {
         }
     }
 }
-
-/// Where one thread waits until it is called.
-private final class Parking: @unchecked Sendable {
-    // Proof of Sendable: `isCalled` is touched under `monitor` only.
-    private let monitor = Monitor()
-    private var isCalled = false
-
-    /// Waits for one call.
-    func stay() {
-        monitor.locked {
-            while !isCalled { monitor.wait() }
-            isCalled = false
-        }
-    }
-
-    /// Calls the thread.
-    func leave() {
-        monitor.locked { isCalled = true }
-        // After the lock, or the thread would wake up only to wait for it.
-        monitor.signal()
-    }
-}

@@ -73,8 +73,9 @@ extension Volume {
 
     func snapshotView(_ epoch: Epoch, _ execution: Execution) throws(FileError) -> SnapshotView {
         guard execution == .blocking else { throw .wouldBlock }
-        guard locked({ core.snapshots.contains { $0.epoch == epoch } }) else { throw .stale }
-        return view(of: epoch)
+        let view = view(of: epoch)
+        guard view.isWhole() else { throw .stale }
+        return view
     }
 
     /// The attributes of `.snapshot`: a read-only directory that changes when a snapshot comes or goes.

@@ -99,9 +99,7 @@ extension Volume {
         guard let snapshot = snapshots().first(where: { $0.uuid == uuid }) else {
             throw StorageError(.notFound, "the volume has no snapshot \(uuid)", remedy: "list the volume's snapshots")
         }
-        var walk = ContentWalk(
-            view: view(of: snapshot.epoch)
-        )
+        var walk = ContentWalk(view: view(of: snapshot.epoch))
         do throws(FileError) { try hash(directory: InodeNumber.root.rawValue, snapshot.epoch, &walk) } catch {
             throw StorageError(
                 .damaged,

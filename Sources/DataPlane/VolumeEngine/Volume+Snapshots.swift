@@ -22,7 +22,8 @@ extension Volume {
         try management.locked { () throws(StorageError) -> Snapshot in
             let time = now
             let outcome = locked { () -> Result<Snapshot, StorageError> in
-                if let existing = core.snapshots.first(where: { $0.uuid == uuid }) {
+                // Not one whose deletion has begun: that is no answer to who wants a whole snapshot.
+                if let existing = core.visibleSnapshots.first(where: { $0.uuid == uuid }) {
                     alongside()
                     return .success(existing)
                 }

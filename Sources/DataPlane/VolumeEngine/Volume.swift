@@ -118,18 +118,10 @@ package final class Volume: @unchecked Sendable {
     }
 
     /// Waits until what a ticket stands for is durable. For worker threads.
-    func waitUntilDurable(_ ticket: CommitTicket) {
-        let monitor = Monitor()
-        let isDone = Mutex(false)
-        whenDurable(ticket) { _ in
-            monitor.locked {
-                isDone.withLock { $0 = true }
-                monitor.signal()
-            }
-        }
-        monitor.locked {
-            while !isDone.withLock({ $0 }) { monitor.wait() }
-        }
+    package func waitUntilDurable(_ ticket: CommitTicket) {
+        let parking = Parking()
+        whenDurable(ticket) { _ in parking.leave() }
+        parking.stay()
     }
 
     /// The last commit that may be answered.

@@ -9,8 +9,6 @@ package enum CrashTesting {
     package static let variable = "GODWIT_CRASH_AT"
     /// The environment variable of the directory whose files say where to wait.
     package static let waitVariable = "GODWIT_WAIT_IN"
-    /// How long a thread that stops its process waits for that.
-    private static let stopPauseMicroseconds: UInt32 = 200_000
     /// How often a step that waits looks whether it may go on.
     private static let waitPollMilliseconds = 2
 
@@ -37,9 +35,8 @@ package enum CrashTesting {
         return CrashPoints { name, reached in
             guard name == step, reached == moment else { return }
             // Nothing may run after this, no flush, no close: that is what is being tested.
-            kill(getpid(), isStopped ? SIGSTOP : SIGKILL)
-            // Any thread may be the one that takes SIGSTOP: until it has, this one must not go on and send an answer.
-            if isStopped { usleep(stopPauseMicroseconds) }
+            // To this thread, since any other could take SIGSTOP a moment later, and this one send an answer meanwhile.
+            raise(isStopped ? SIGSTOP : SIGKILL)
         }
     }
 

@@ -120,6 +120,8 @@ enum TransferPhase {
     private static func recordFinished(_ migration: Migration) async throws {
         let finished = migration.remember { $0.finishedTransfers }
         if finished.isEmpty { return }
+        // Whatever comes of it: the next transfer must neither show nor record them again.
+        defer { migration.remember { $0.finishedTransfers = [:] } }
         try await migration.update { record in
             for (msid, volume) in finished.sorted(by: { $0.key < $1.key }) {
                 record.noteTransfer(
@@ -129,7 +131,6 @@ enum TransferPhase {
                 )
             }
         }
-        migration.remember { $0.finishedTransfers = [:] }
     }
 
     private static func transfer(

@@ -132,3 +132,28 @@ package final class Monitor: @unchecked Sendable {
         pthread_cond_broadcast(condition)
     }
 }
+
+/// Where one thread waits until another one calls it, before or after it has come.
+package final class Parking: @unchecked Sendable {
+    // Proof of Sendable: `isCalled` is touched under `monitor` only.
+    private let monitor = Monitor()
+    private var isCalled = false
+
+    /// Nobody waits and nobody has called.
+    package init() {}
+
+    /// Waits for one call.
+    package func stay() {
+        monitor.locked {
+            while !isCalled { monitor.wait() }
+            isCalled = false
+        }
+    }
+
+    /// Calls the thread.
+    package func leave() {
+        monitor.locked { isCalled = true }
+        // After the lock, or the thread would wake up only to wait for it.
+        monitor.signal()
+    }
+}

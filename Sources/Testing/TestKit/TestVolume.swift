@@ -72,19 +72,6 @@ package final class TestVolume {
         aggregate.close()
         TemporaryDirectory.remove(directory)
     }
-
-    /// Waits until a ticket is durable.
-    package func wait(_ ticket: CommitTicket) {
-        let monitor = Monitor()
-        let isDone = Mutex(false)
-        volume.whenDurable(ticket) { _ in
-            monitor.locked {
-                isDone.withLock { $0 = true }
-                monitor.broadcast()
-            }
-        }
-        monitor.locked { while !isDone.withLock({ $0 }) { monitor.wait() } }
-    }
 }
 
 /// Keeps events for a test to look at.
