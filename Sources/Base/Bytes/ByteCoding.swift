@@ -41,6 +41,20 @@ package struct ByteWriter: Sendable {
     @inlinable
     package mutating func append(raw source: UnsafeRawBufferPointer) { bytes.append(contentsOf: source) }
 
+    /// Appends `count` bytes that `fill` writes where they will lie; none when it throws.
+    @inlinable
+    package mutating func append<Failure: Error>(
+        count: Int,
+        fill: (UnsafeMutableRawBufferPointer) throws(Failure) -> Void
+    ) throws(Failure) {
+        try bytes.append(addingCapacity: count) { (span: inout OutputSpan<UInt8>) throws(Failure) in
+            try span.withUnsafeMutableBufferPointer { (memory, initializedCount) throws(Failure) in
+                try fill(UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(memory)[..<count]))
+                initializedCount = count
+            }
+        }
+    }
+
     /// Appends a 32-bit count (little-endian) and that many bytes.
     @inlinable
     package mutating func append(counted source: [UInt8]) {

@@ -11,10 +11,13 @@ package import VolumeEngine
 package final class PeerConnection: FrameChannel, @unchecked Sendable {
     // Proof of Sendable: every variable is touched inside `monitor` only; the rest is immutable and thread-safe itself.
 
+    // Both small: the socket's buffers fill a long network, and what waits here has left the processor's cache by the
+    // time it is looked at.
+
     /// Bytes that wait for the session before the connection is no longer read.
-    static let inboundBytesMax = 16 << 20
+    static let inboundBytesMax = 2 << 20
     /// Bytes that wait for the network before senders wait.
-    static let outboundBytesMax = 8 << 20
+    static let outboundBytesMax = 1 << 20
 
     private let monitor = Monitor()
     let environment: Environment
@@ -37,7 +40,7 @@ package final class PeerConnection: FrameChannel, @unchecked Sendable {
 
     // MARK: For sessions
 
-    /// Queues a frame; waits while more than 8 MiB are under way.
+    /// Queues a frame; waits while more than 1 MiB is under way.
     package func send(_ frame: [UInt8]) throws(StorageError) {
         precondition(frame.count <= FrameLimits.frameBytesMax && !frame.isEmpty, "a frame of \(frame.count) bytes")
         let channel = try monitor.locked { () throws(StorageError) -> any Channel in

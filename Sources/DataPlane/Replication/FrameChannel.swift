@@ -16,8 +16,9 @@ package protocol FrameChannel: AnyObject, Sendable {
 package enum FrameLimits {
     /// Bytes of a frame.
     package static let frameBytesMax = 8 << 20
-    /// Bytes of records that a frame is filled with.
-    package static let recordsBytes = 1 << 20
+    /// Bytes of records that a frame is filled with: few enough that the copies on its way find it in the processor's
+    /// cache.
+    package static let recordsBytes = 256 << 10
     /// Bytes of records between two durable positions.
     package static let checkpointBytes = 64 << 20
     /// Records between two durable positions.

@@ -280,24 +280,23 @@ package final class Volume: @unchecked Sendable {
         _ first: Int,
         _ writer: inout ByteWriter
     ) throws(StorageError) {
-        let count = extent.count * VolumeLimits.blockSizeBytes
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 16)
-        defer { buffer.deallocate() }
-        do { _ = try segments.read(into: buffer, from: extent.start, cachedOnly: false) } catch { throw .io(error) }
-        for index in 0..<extent.count {
-            let block = UnsafeRawBufferPointer(
-                rebasing: buffer[index * VolumeLimits.blockSizeBytes..<(index + 1) * VolumeLimits.blockSizeBytes]
-            )
-            guard Checksum.block(block) == content.checksums[first + index] else {
-                throw StorageError(
-                    .damaged,
-                    "block \(extent.start.block + UInt32(index)) of segment \(extent.start.segment) of volume "
-                        + "\(msid) has another checksum than was written",
-                    remedy: "restore the file from a snapshot or a replica"
-                )
+        let blockSize = VolumeLimits.blockSizeBytes
+        try writer.append(count: extent.count * blockSize) { (buffer) throws(StorageError) in
+            do throws(FileIOError) {
+                _ = try segments.read(into: buffer, from: extent.start, cachedOnly: false)
+            } catch { throw .io(error) }
+            for index in 0..<extent.count {
+                let block = UnsafeRawBufferPointer(rebasing: buffer[index * blockSize..<(index + 1) * blockSize])
+                guard Checksum.block(block) == content.checksums[first + index] else {
+                    throw StorageError(
+                        .damaged,
+                        "block \(extent.start.block + UInt32(index)) of segment \(extent.start.segment) of volume "
+                            + "\(msid) has another checksum than was written",
+                        remedy: "restore the file from a snapshot or a replica"
+                    )
+                }
             }
         }
-        writer.append(raw: UnsafeRawBufferPointer(buffer))
     }
 }
 

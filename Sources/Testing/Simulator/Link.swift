@@ -71,7 +71,7 @@ final class Link {
 final class LinkEnd: FrameChannel, @unchecked Sendable {
     // Proof of Sendable: the simulator is one thread.
     /// Bytes under way before senders wait.
-    static let outboundBytesMax = 8 << 20
+    static let outboundBytesMax = 1 << 20
 
     let node: Int
     let process: SimulatedProcess
