@@ -17,7 +17,9 @@ protocol CrashServer: AnyObject {
     func startAndCrash(afterSeconds: Double) throws
     /// Ends in good order.
     func stop()
-    /// Takes a snapshot or deletes it; nothing where there are none.
+    /// Whether `setSnapshot` may be called.
+    var hasSnapshots: Bool { get }
+    /// Takes a snapshot or deletes it.
     func setSnapshot(_ name: String, isThere: Bool) throws
     /// Nil when the metadata is consistent, else what is not.
     func check() throws -> String?
@@ -50,6 +52,7 @@ final class GodwitCrashServer: CrashServer {
 
     func crash() { server.crash() }
     func stop() { server.stop() }
+    var hasSnapshots: Bool { true }
     func setSnapshot(_ name: String, isThere: Bool) throws { try server.setSnapshot(name, isThere: isThere) }
     func check() throws -> String? { try server.checkVolume() }
 }
@@ -71,7 +74,8 @@ final class GaneshaCrashServer: CrashServer {
     }
     func crash() { server.crash() }
     func stop() { server.stop() }
-    func setSnapshot(_ name: String, isThere: Bool) throws {}
+    var hasSnapshots: Bool { false }
+    func setSnapshot(_ name: String, isThere: Bool) throws { preconditionFailure("ganesha takes no snapshots") }
     func check() throws -> String? { nil }
 }
 
@@ -96,7 +100,7 @@ final class SnapshotChurn: @unchecked Sendable {
         self.target = target
         self.prefix = prefix
         let thread = Thread { [self] in
-            while failure == nil, !lock.withLock({ isStopped }) { turn() }
+            while target.hasSnapshots, failure == nil, !lock.withLock({ isStopped }) { turn() }
             ended.signal()
         }
         thread.start()

@@ -2,7 +2,6 @@ import Bytes
 import Environment
 import FileIO
 import Identity
-import Synchronization
 import VolumeEngine
 
 /// One stream of a volume to one destination, on a thread of its own.
@@ -171,7 +170,7 @@ final class SourceSession {
         let receiver = receiveConfirmations(queue)
         defer {
             channel.close()
-            receiver.wait()
+            receiver.stay()
         }
         do throws(StorageError) {
             for interval in plan.intervals { try send(interval) }
@@ -189,10 +188,10 @@ final class SourceSession {
         remedy: "start the synchronous stream again"
     )
 
-    private func receiveConfirmations(_ queue: CommitQueue) -> ThreadEnd {
-        let end = ThreadEnd()
+    private func receiveConfirmations(_ queue: CommitQueue) -> Parking {
+        let end = Parking()
         SystemThread.start(name: "mirror-confirm") { [channel, volume] in
-            defer { end.signal() }
+            defer { end.leave() }
             do throws(StorageError) {
                 while true {
                     switch try channel.receiveMessage() {
@@ -259,21 +258,4 @@ final class SourceSession {
         }
         try channel.send(.commitEnd(commit.number))
     }
-}
-
-/// Lets one thread wait for the end of another.
-final class ThreadEnd: Sendable {
-    private let monitor = Monitor()
-    private let isOver = Mutex(false)
-
-    /// The other thread is done.
-    func signal() {
-        monitor.locked {
-            isOver.withLock { $0 = true }
-            monitor.broadcast()
-        }
-    }
-
-    /// Waits for `signal`.
-    func wait() { monitor.locked { while !isOver.withLock({ $0 }) { monitor.wait() } } }
 }

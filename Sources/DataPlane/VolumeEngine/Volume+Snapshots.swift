@@ -20,10 +20,15 @@ extension Volume {
         alongside: @escaping () -> Void
     ) throws(StorageError) -> Snapshot {
         try management.locked { () throws(StorageError) -> Snapshot in
+            // One whose deletion failed half-way is no answer to who wants a whole snapshot, and two must never share a
+            // uuid, by which snapshots are deleted: it goes first.
+            if let begun = locked({ core.snapshots.first { $0.uuid == uuid && core.begunRemovals.contains($0.epoch) } })
+            {
+                try removeSnapshot(begun)
+            }
             let time = now
             let outcome = locked { () -> Result<Snapshot, StorageError> in
-                // Not one whose deletion has begun: that is no answer to who wants a whole snapshot.
-                if let existing = core.visibleSnapshots.first(where: { $0.uuid == uuid }) {
+                if let existing = core.snapshots.first(where: { $0.uuid == uuid }) {
                     alongside()
                     return .success(existing)
                 }
@@ -106,7 +111,6 @@ extension Volume {
 
     /// Brings the volume back to `snapshot`; goes on where a crash interrupted it.
     func revert(to snapshot: Snapshot) throws(StorageError) {
-        let time = now
         locked { core.isBusy = true }
         defer { locked { core.isBusy = false } }
         locked {
@@ -126,7 +130,6 @@ extension Volume {
         }
         try recountInodes()
         flush()
-        _ = time
     }
 
     private func recountInodes() throws(StorageError) {
