@@ -187,6 +187,26 @@ import VolumeEngine
         replica.remove()
     }
 
+    /// The writer of a baseline does not remember what it wrote: it must notice when a record comes again.
+    @Test func aBaselineThatBringsARecordTwiceIsRefused() throws {
+        try change(0)
+        let target = try volume.createSnapshot(name: "s0", uuid: .random(.system))
+        do {
+            let writer = try ReplicaWriter(volume: replica.volume, isBaseline: true)
+            let reader = TransferReader(volume: volume, base: nil, target: target, resume: nil)
+            var frame = ByteWriter()
+            #expect(try reader.next(into: &frame, bytes: 1000) != nil)
+            _ = try frame.bytes.withUnsafeBytes { try writer.apply($0) }
+            #expect {
+                try frame.bytes.withUnsafeBytes { _ = try writer.apply($0) }
+            } throws: { ($0 as? StorageError)?.code == .damaged }
+        }
+        #expect(try transfer(from: nil, to: target) == nil)
+        try expectEqual(target)
+        source.remove()
+        replica.remove()
+    }
+
     @Test func aSnapshotIsHeldWhileATransferReadsIt() throws {
         try change(0)
         let base = try volume.createSnapshot(name: "s0", uuid: .random(.system))

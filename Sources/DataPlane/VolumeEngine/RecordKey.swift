@@ -59,6 +59,7 @@ enum DatabaseKey {
     /// Versions of one record share this many bytes: the length of the bloom-filtered prefix.
     static let recordPrefixLength = 25
     static let versionLength = 29
+    static let changedLength = 30
     static let changedKind: UInt8 = 0xF0
     static let snapshotKind: UInt8 = 0x10
     static let segmentKind: UInt8 = 0x11
@@ -70,16 +71,25 @@ enum DatabaseKey {
 
     static func version(_ volume: VolumeMSID, _ key: RecordKey, _ epoch: Epoch) -> [UInt8] {
         var writer = ByteWriter(capacity: versionLength)
+        appendVersion(volume, key, epoch, to: &writer)
+        return writer.bytes
+    }
+
+    static func appendVersion(_ volume: VolumeMSID, _ key: RecordKey, _ epoch: Epoch, to writer: inout ByteWriter) {
         writer.appendBigEndian(volume.rawValue)
         writer.append(key.kind.rawValue)
         writer.appendBigEndian(key.first)
         writer.appendBigEndian(key.second)
         writer.appendBigEndian(~epoch.rawValue)
-        return writer.bytes
     }
 
     static func changed(_ volume: VolumeMSID, _ epoch: Epoch, _ key: RecordKey?) -> [UInt8] {
-        var writer = ByteWriter(capacity: 30)
+        var writer = ByteWriter(capacity: changedLength)
+        appendChanged(volume, epoch, key, to: &writer)
+        return writer.bytes
+    }
+
+    static func appendChanged(_ volume: VolumeMSID, _ epoch: Epoch, _ key: RecordKey?, to writer: inout ByteWriter) {
         writer.appendBigEndian(volume.rawValue)
         writer.append(changedKind)
         writer.appendBigEndian(epoch.rawValue)
@@ -88,7 +98,6 @@ enum DatabaseKey {
             writer.appendBigEndian(key.first)
             writer.appendBigEndian(key.second)
         }
-        return writer.bytes
     }
 
     /// Any of the small keys: the volume, a kind, and what tells records of that kind apart.
@@ -120,7 +129,9 @@ enum DatabaseKey {
 
     /// Reads a key of the `changed` index back.
     static func parseChanged(_ bytes: UnsafeRawBufferPointer) -> (epoch: Epoch, key: RecordKey)? {
-        guard bytes.count == 30, bytes[8] == changedKind, let kind = RecordKind(rawValue: bytes[13]) else { return nil }
+        guard bytes.count == changedLength, bytes[8] == changedKind, let kind = RecordKind(rawValue: bytes[13]) else {
+            return nil
+        }
         let epoch = UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: 9, as: UInt32.self))
         return (Epoch(rawValue: epoch), RecordKey(kind, bigEndian(bytes, 14), bigEndian(bytes, 22)))
     }

@@ -82,28 +82,13 @@ enum ReplicaRecordCoding {
         into writer: inout ByteWriter,
         readBlocks: (BlockExtent, _ content: ChunkContent, _ first: Int, inout ByteWriter) throws(StorageError) -> Void
     ) throws(StorageError) {
-        func header(_ tag: UInt8) {
-            writer.append(tag)
-            writer.append(record.key.kind.rawValue)
-            writer.append(record.key.first)
-            writer.append(record.key.second)
-            writer.append(record.epoch.rawValue)
-        }
+        func header(_ tag: UInt8) { appendHeader(tag, record.key, record.epoch, to: &writer) }
         switch record.body {
-        case .value(let bytes):
-            header(valueTag)
-            writer.append(counted: bytes)
+        case .value(let bytes): bytes.withUnsafeBytes { encodeValue(record.key, record.epoch, $0, into: &writer) }
         case .tombstone: header(tombstoneTag)
         case .removed: header(removedTag)
         case .chunk(let content, let changed):
-            header(chunkTag)
-            let present = content.present
-            writer.append(present)
-            writer.append(changed & present)
-            for index in 0..<64 where present >> UInt64(index) & 1 == 1 { writer.append(content.checksums[index]) }
-            for run in content.runs(within: changed & present) {
-                try readBlocks(run.extent, content, run.first, &writer)
-            }
+            try encodeChunk(record.key, record.epoch, content, changed: changed, into: &writer, readBlocks: readBlocks)
         case .snapshot(let snapshot, let usedInodes):
             header(snapshotTag)
             writer.append(snapshot.uuid.high)
@@ -120,16 +105,80 @@ enum ReplicaRecordCoding {
         }
     }
 
-    /// A record as it came over the wire; the data of changed blocks stays where it is.
+    private static func appendHeader(_ tag: UInt8, _ key: RecordKey, _ epoch: Epoch, to writer: inout ByteWriter) {
+        writer.append(tag)
+        writer.append(key.kind.rawValue)
+        writer.append(key.first)
+        writer.append(key.second)
+        writer.append(epoch.rawValue)
+    }
+
+    // A transfer reads records from the database and has no use for a `ReplicaRecord`, whose block map is copied with it.
+
+    /// Appends a version whose value goes as it is.
+    static func encodeValue(
+        _ key: RecordKey,
+        _ epoch: Epoch,
+        _ value: UnsafeRawBufferPointer,
+        into writer: inout ByteWriter
+    ) {
+        appendHeader(valueTag, key, epoch, to: &writer)
+        writer.append(UInt32(value.count))
+        writer.append(raw: value)
+    }
+
+    /// Appends a block map with the data of `changed`.
+    static func encodeChunk(
+        _ key: RecordKey,
+        _ epoch: Epoch,
+        _ content: ChunkContent,
+        changed: UInt64,
+        into writer: inout ByteWriter,
+        readBlocks: (BlockExtent, _ content: ChunkContent, _ first: Int, inout ByteWriter) throws(StorageError) -> Void
+    ) throws(StorageError) {
+        appendHeader(chunkTag, key, epoch, to: &writer)
+        let present = content.present
+        writer.append(present)
+        writer.append(changed & present)
+        for index in 0..<64 where present >> UInt64(index) & 1 == 1 { writer.append(content.checksums[index]) }
+        for run in content.runs(within: changed & present) { try readBlocks(run.extent, content, run.first, &writer) }
+    }
+
+    /// A record as it came over the wire; what is long stays where it is.
     struct Incoming {
         var key: RecordKey
         var epoch: Epoch
         var body: IncomingBody
     }
 
+    /// A block map as it came over the wire.
+    struct IncomingChunk {
+        /// Blocks that are no holes.
+        var present: UInt64
+        /// Those of them whose data comes along.
+        var changed: UInt64
+        /// Four bytes for each present block.
+        var packedChecksums: UnsafeRawBufferPointer
+        /// The data of the changed blocks.
+        var data: UnsafeRawBufferPointer
+
+        /// The checksum of each present block, at its place.
+        func checksums() -> InlineArray<64, UInt32> {
+            var checksums = InlineArray<64, UInt32>(repeating: 0)
+            var offset = 0
+            for index in 0..<64 where present >> UInt64(index) & 1 == 1 {
+                checksums[index] = UInt32(
+                    littleEndian: packedChecksums.loadUnaligned(fromByteOffset: offset, as: UInt32.self)
+                )
+                offset += 4
+            }
+            return checksums
+        }
+    }
+
     enum IncomingBody {
         case value(UnsafeRawBufferPointer)
-        case chunk(present: UInt64, changed: UInt64, checksums: InlineArray<64, UInt32>, data: UnsafeRawBufferPointer)
+        case chunk(IncomingChunk)
         case tombstone
         case removed
         case snapshot(Snapshot, usedInodes: UInt64)
@@ -158,10 +207,11 @@ enum ReplicaRecordCoding {
             let present = try reader.read(UInt64.self)
             let changed = try reader.read(UInt64.self)
             guard changed & ~present == 0 else { throw ByteFormatError("data of a hole") }
-            var checksums = InlineArray<64, UInt32>(repeating: 0)
-            for index in 0..<64 where present >> UInt64(index) & 1 == 1 { checksums[index] = try reader.read() }
+            let checksums = try reader.readMemory(present.nonzeroBitCount * 4)
             let data = try reader.readMemory(changed.nonzeroBitCount * VolumeLimits.blockSizeBytes)
-            return .chunk(present: present, changed: changed, checksums: checksums, data: data)
+            return .chunk(
+                IncomingChunk(present: present, changed: changed, packedChecksums: checksums, data: data)
+            )
         case snapshotTag:
             let uuid = ObjectUUID(high: try reader.read(), low: try reader.read())
             let time = Timestamp(seconds: try reader.read(), nanoseconds: try reader.read())

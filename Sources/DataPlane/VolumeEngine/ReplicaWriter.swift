@@ -14,16 +14,26 @@ package final class ReplicaWriter {
     private let volume: Volume
     /// Whether nothing of what comes can be in the database already.
     private let isBaseline: Bool
-    /// What the open batch has written: newer than the database.
+    /// What the open batch has written: newer than the database. Empty in a baseline.
     private var written: [RecordKey: Prior] = [:]
+    /// The last record of a baseline.
+    private var lastOfBaseline: RecordKey?
+    /// Room for one value.
+    private var encoding = ByteWriter(capacity: 512)
     /// What the next checkpoint hands over to the volume.
     private var stage = ReplicaStage()
     /// The checkpoint that is becoming durable.
     private var begun: CommitTicket?
+    /// Data on its way to a segment. The kernel copies whole pages from memory that lies as they do much faster than from
+    /// where a frame happens to hold them; and this much stays in the processor's cache.
     private let buffer: UnsafeMutableRawBufferPointer
     private var bufferStart = BlockLocation.hole
     private var bufferCount = 0
-    private static let bufferBytes = 1 << 20
+    private static let bufferBytes = 256 << 10
+    /// What was written and is not yet on its way to the disk.
+    private var dirty = BlockExtent(start: .hole, count: 0)
+    /// Blocks that are sent to the disk at a time.
+    private static let writebackBlocks = 256
     /// Bytes of data since the last checkpoint.
     package private(set) var bytesSinceCheckpoint = 0
 
@@ -117,10 +127,9 @@ package final class ReplicaWriter {
         case .value(let bytes):
             let prior = try prior(record.key)
             let hasOlder = supersede(record, prior)
-            put(record.key, record.epoch, [UInt8](bytes))
-            written[record.key] = Prior(epoch: record.epoch, isTombstone: false, hasOlder: hasOlder, chunk: nil)
-        case .chunk(let present, let changed, let checksums, let data):
-            try applyChunk(record, present, changed, checksums, data)
+            put(record.key, record.epoch, bytes)
+            note(record, isTombstone: false, hasOlder: hasOlder)
+        case .chunk(let chunk): try applyChunk(record, chunk)
         case .tombstone, .removed: try applyDeletion(record)
         }
     }
@@ -131,25 +140,23 @@ package final class ReplicaWriter {
         let hasOlder = supersede(record, prior)
         if isReplaced, let chunk = prior.chunk { stage.freed += chunk.runs(within: chunk.owned).map(\.extent) }
         if hasOlder {
-            put(record.key, record.epoch, [])
+            put(record.key, record.epoch, UnsafeRawBufferPointer(start: nil, count: 0))
         } else {
             delete(record.key, record.epoch)
         }
-        written[record.key] = Prior(epoch: record.epoch, isTombstone: true, hasOlder: hasOlder, chunk: nil)
+        note(record, isTombstone: true, hasOlder: hasOlder)
     }
 
     private func applyChunk(
         _ record: ReplicaRecordCoding.Incoming,
-        _ present: UInt64,
-        _ changed: UInt64,
-        _ checksums: InlineArray<64, UInt32>,
-        _ data: UnsafeRawBufferPointer
+        _ chunk: ReplicaRecordCoding.IncomingChunk
     ) throws(StorageError) {
+        let (present, changed, checksums) = (chunk.present, chunk.changed, chunk.checksums())
         let prior = try prior(record.key)
         let isReplaced = prior.map { $0.epoch == record.epoch || !isRetained($0.epoch, before: record.epoch) } ?? true
         var content = prior?.chunk ?? ChunkContent()
         if !isReplaced { content.owned = 0 }
-        let start = try store(changed, checksums, data)
+        let start = try store(changed, checksums, chunk.data)
         var next = 0
         for index in 0..<64 {
             let bit: UInt64 = 1 << UInt64(index)
@@ -178,13 +185,34 @@ package final class ReplicaWriter {
             }
         }
         let hasOlder = supersede(record, prior)
-        var writer = ByteWriter(capacity: 512)
-        content.encode(into: &writer)
-        put(record.key, record.epoch, writer.bytes)
-        written[record.key] = Prior(epoch: record.epoch, isTombstone: false, hasOlder: hasOlder, chunk: content)
+        encoding.removeAll()
+        content.encode(into: &encoding)
+        encoding.bytes.withUnsafeBytes { put(record.key, record.epoch, $0) }
+        note(record, isTombstone: false, hasOlder: hasOlder, chunk: content)
     }
 
     // MARK: Versions
+
+    /// Remembers what was written, for whoever comes to the same record again: in a baseline nobody does.
+    private func note(
+        _ record: ReplicaRecordCoding.Incoming,
+        isTombstone: Bool,
+        hasOlder: Bool,
+        chunk: ChunkContent? = nil
+    ) {
+        if isBaseline { return }
+        written[record.key] = Prior(epoch: record.epoch, isTombstone: isTombstone, hasOlder: hasOlder, chunk: chunk)
+    }
+
+    /// Each record comes once in a baseline, in the order of the keys: were it otherwise, nothing here would notice that
+    /// it has written a record before.
+    private func checkOrder(_ key: RecordKey) throws(StorageError) {
+        guard isBaseline else { return }
+        if let last = lastOfBaseline, last >= key {
+            throw Self.malformed("a baseline brings \(key) after \(last)")
+        }
+        lastOfBaseline = key
+    }
 
     private func isRetained(_ epoch: Epoch, before successor: Epoch) -> Bool {
         stage.snapshots.contains { epoch <= $0.epoch && $0.epoch < successor }
@@ -199,9 +227,11 @@ package final class ReplicaWriter {
         return prior.hasOlder
     }
 
+    /// What is there of a record; asked once for each that comes.
     private func prior(_ key: RecordKey) throws(StorageError) -> Prior? {
-        if let prior = written[key] { return prior }
+        try checkOrder(key)
         if isBaseline { return nil }
+        if let prior = written[key] { return prior }
         var prior: Prior?
         var needsDisk = false
         try volume.reader.version(key, atOrBelow: Epoch(rawValue: .max), cachedOnly: false, needsDisk: &needsDisk) {
@@ -216,14 +246,14 @@ package final class ReplicaWriter {
         return prior
     }
 
-    private func put(_ key: RecordKey, _ epoch: Epoch, _ value: [UInt8]) {
-        stage.versions.append((DatabaseKey.version(volume.msid, key, epoch), value))
-        stage.changes.append((DatabaseKey.changed(volume.msid, epoch, key), []))
+    private func put(_ key: RecordKey, _ epoch: Epoch, _ value: UnsafeRawBufferPointer) {
+        stage.versions.putVersion(volume.msid, key, epoch, value)
+        stage.changes.putChanged(volume.msid, epoch, key)
     }
 
     private func delete(_ key: RecordKey, _ epoch: Epoch) {
-        stage.versions.append((DatabaseKey.version(volume.msid, key, epoch), nil))
-        stage.changes.append((DatabaseKey.changed(volume.msid, epoch, key), nil))
+        stage.versions.delete(DatabaseKey.version(volume.msid, key, epoch))
+        stage.changes.delete(DatabaseKey.changed(volume.msid, epoch, key))
     }
 
     // MARK: Data
@@ -274,22 +304,33 @@ package final class ReplicaWriter {
     private func writeBuffer() throws(FileIOError) {
         guard bufferCount > 0 else { return }
         try volume.segments.write(UnsafeRawBufferPointer(rebasing: buffer[0..<bufferCount]), to: bufferStart)
-        volume.segments.startWriteback(bufferStart, count: bufferCount / VolumeLimits.blockSizeBytes)
+        if dirty.start.advanced(by: dirty.count) != bufferStart {
+            startWriteback()
+            dirty.start = bufferStart
+        }
+        dirty.count += bufferCount / VolumeLimits.blockSizeBytes
         bufferCount = 0
+        if dirty.count >= Self.writebackBlocks { startWriteback() }
+    }
+
+    private func startWriteback() {
+        if dirty.count > 0 { volume.segments.startWriteback(dirty.start, count: dirty.count) }
+        dirty = BlockExtent(start: dirty.start.advanced(by: dirty.count), count: 0)
     }
 
     private func flushBuffer() throws(StorageError) {
         do { try writeBuffer() } catch { throw .io(error) }
+        startWriteback()
     }
 }
 
 /// What a replica's writer has applied since its last checkpoint.
 private struct ReplicaStage {
-    /// Records to write, or (nil) to delete, in order.
-    var versions: [(key: [UInt8], value: [UInt8]?)] = []
+    /// Records to write or to delete.
+    var versions = PackedOperations()
     /// Their entries in the index of changes. Apart, because a transfer brings both in the order of their keys, and the
     /// database's memory takes ordered keys several times faster than two orders in turn.
-    var changes: [(key: [UInt8], value: [UInt8]?)] = []
+    var changes = PackedOperations()
     /// Where the transfer goes on after a restart.
     var token: [UInt8]?
     /// Snapshots of the source.
@@ -310,10 +351,10 @@ extension VolumeCore {
             pending.bulkSegments.insert(extent.start.segment)
         }
         for extent in stage.freed { release(extent) }
-        pending.operations += stage.versions
-        pending.operations += stage.changes
+        pending.operations.append(stage.versions)
+        pending.operations.append(stage.changes)
         if let token = stage.token {
-            pending.operations.append((DatabaseKey.prefix(msid, DatabaseKey.checkpointKind), token))
+            pending.operations.put(DatabaseKey.prefix(msid, DatabaseKey.checkpointKind), token)
         }
         for snapshot in stage.snapshots { adopt(snapshot) }
         if let properties = stage.properties { adopt(properties) }
@@ -332,8 +373,9 @@ extension VolumeCore {
         if snapshots.contains(where: { $0.uuid == snapshot.uuid }) { return }
         snapshots.append(snapshot)
         snapshots.sort { $0.epoch < $1.epoch }
-        pending.operations.append(
-            (DatabaseKey.local(msid, DatabaseKey.snapshotKind, snapshot.epoch.rawValue), snapshot.encoded)
+        pending.operations.put(
+            DatabaseKey.local(msid, DatabaseKey.snapshotKind, snapshot.epoch.rawValue),
+            snapshot.encoded
         )
         properties.epoch = max(properties.epoch, snapshot.epoch.next)
     }
@@ -381,7 +423,7 @@ extension Volume {
                 core.properties.isReplica = isReplica
                 core.pending.hasProperties = true
                 // The position of a transfer says nothing any more once the volume has been written by others.
-                core.pending.operations.append((DatabaseKey.prefix(msid, DatabaseKey.checkpointKind), nil))
+                core.pending.operations.delete(DatabaseKey.prefix(msid, DatabaseKey.checkpointKind))
             }
             flush()
             locked {

@@ -148,17 +148,19 @@ package final class TransferReader {
         _ writer: inout ByteWriter,
         since old: ChunkContent? = nil
     ) throws(StorageError) {
-        var record = ReplicaRecord(key: key, epoch: epoch, body: .tombstone)
-        if key.kind == .chunk {
-            let content: ChunkContent
-            do { content = try ChunkContent.decode(value) } catch { throw volume.reader.damaged(key, "\(error)") }
-            let changed = mask ?? content.blocksThatDiffer(from: old)
-            blocksSent += UInt64((changed & content.present).nonzeroBitCount)
-            record.body = .chunk(content, changed: changed)
-        } else {
-            record.body = .value([UInt8](value))
-        }
-        try ReplicaRecordCoding.encode(record, into: &writer, readBlocks: volume.appendBlocks)
+        guard key.kind == .chunk else { return ReplicaRecordCoding.encodeValue(key, epoch, value, into: &writer) }
+        let content: ChunkContent
+        do { content = try ChunkContent.decode(value) } catch { throw volume.reader.damaged(key, "\(error)") }
+        let changed = mask ?? content.blocksThatDiffer(from: old)
+        blocksSent += UInt64((changed & content.present).nonzeroBitCount)
+        try ReplicaRecordCoding.encodeChunk(
+            key,
+            epoch,
+            content,
+            changed: changed,
+            into: &writer,
+            readBlocks: volume.appendBlocks
+        )
     }
 }
 

@@ -81,9 +81,7 @@ extension Volume {
         volume.locked {
             core.pending.hasProperties = true
             for write in scan.deferred {
-                core.pending.operations.append(
-                    (DatabaseKey.local(msid, DatabaseKey.deferredKind, write.sequence), nil)
-                )
+                core.pending.operations.delete(DatabaseKey.local(msid, DatabaseKey.deferredKind, write.sequence))
             }
         }
         volume.reclaimQueue.withLock { $0.append(scan.freed) }

@@ -155,8 +155,8 @@ extension Volume {
                 if key.kind == .chunk { owned = try version(of: key, exactly: changed) }
                 locked {
                     if let owned { core.releaseOwned(owned) }
-                    core.pending.operations.append((DatabaseKey.version(msid, key, changed), nil))
-                    core.pending.operations.append((DatabaseKey.changed(msid, changed, key), nil))
+                    core.pending.operations.delete(DatabaseKey.version(msid, key, changed))
+                    core.pending.operations.delete(DatabaseKey.changed(msid, changed, key))
                 }
             }
             flush()
@@ -257,8 +257,8 @@ extension Volume {
             ?? active.flatMap { $0.epoch > removal.epoch ? $0.epoch : nil }
             ?? versions.last { $0.epoch > removal.epoch && $0.epoch <= removal.next }?.epoch
         guard let successorEpoch else { return false }
-        core.pending.operations.append((DatabaseKey.version(msid, key, epoch), nil))
-        core.pending.operations.append((DatabaseKey.changed(msid, epoch, key), nil))
+        core.pending.operations.delete(DatabaseKey.version(msid, key, epoch))
+        core.pending.operations.delete(DatabaseKey.changed(msid, epoch, key))
         if key.kind == .chunk, !own.value.isEmpty {
             try passOwnership(key, from: own.value, to: successorEpoch, hiding == nil ? active : nil, versions)
         }
@@ -289,7 +289,7 @@ extension Volume {
             content.takeOwnership(from: &own)
             var writer = ByteWriter(capacity: 512)
             content.encode(into: &writer)
-            core.pending.operations.append((DatabaseKey.version(msid, key, successorEpoch), writer.bytes))
+            core.pending.operations.put(DatabaseKey.version(msid, key, successorEpoch), writer.bytes)
             // The active file system may still show the same version: memory must say the same as the database.
             if let cached = core.chunks.find(key), cached.epoch == successorEpoch { cached.content = content }
         }
@@ -302,8 +302,8 @@ extension Volume {
             active.hasOlderVersion = false
             if active.isAbsent { core.touch(active) }
         } else if let tombstone = versions.first(where: { $0.epoch == epoch }), tombstone.value.isEmpty {
-            core.pending.operations.append((DatabaseKey.version(msid, key, epoch), nil))
-            core.pending.operations.append((DatabaseKey.changed(msid, epoch, key), nil))
+            core.pending.operations.delete(DatabaseKey.version(msid, key, epoch))
+            core.pending.operations.delete(DatabaseKey.changed(msid, epoch, key))
             if let cached = core.activeVersion(of: key), cached.epoch == epoch {
                 cached.hasOlderVersion = false
                 cached.isStored = false
@@ -379,7 +379,7 @@ extension VolumeCore {
         )
         self.removal = removal
         if !begunRemovals.contains(snapshot.epoch) { begunRemovals.append(snapshot.epoch) }
-        pending.operations.append((DatabaseKey.local(msid, DatabaseKey.removalKind, snapshot.epoch.rawValue), []))
+        pending.operations.put(DatabaseKey.local(msid, DatabaseKey.removalKind, snapshot.epoch.rawValue), [])
         return removal
     }
 
@@ -394,7 +394,7 @@ extension VolumeCore {
         begunRemovals.removeAll { $0 == snapshot.epoch }
         removal = nil
         for kind in [DatabaseKey.snapshotKind, DatabaseKey.removalKind] {
-            pending.operations.append((DatabaseKey.local(msid, kind, snapshot.epoch.rawValue), nil))
+            pending.operations.delete(DatabaseKey.local(msid, kind, snapshot.epoch.rawValue))
         }
         return []
     }
@@ -433,8 +433,9 @@ extension VolumeCore {
         // What is dirty belongs to the epoch that ends: its versions are frozen when they are next touched, and written
         // with this commit otherwise.
         snapshots.append(snapshot)
-        pending.operations.append(
-            (DatabaseKey.local(msid, DatabaseKey.snapshotKind, snapshot.epoch.rawValue), snapshot.encoded)
+        pending.operations.put(
+            DatabaseKey.local(msid, DatabaseKey.snapshotKind, snapshot.epoch.rawValue),
+            snapshot.encoded
         )
         if pending.isMirrored {
             pending.snapshots.append(ReplicaRecord(snapshot: snapshot, usedInodes: properties.usedInodes))

@@ -22,9 +22,7 @@ extension VolumeCore {
     /// Runs under the lock between two transactions, so that a commit is a state that the volume really had.
     func beginCommit(into batch: borrowing RocksBatch) -> CommitWork? {
         guard !pending.isEmpty else { return nil }
-        for operation in pending.operations {
-            if let value = operation.value { batch.put(operation.key, value) } else { batch.delete(operation.key) }
-        }
+        pending.operations.write(into: batch)
         var writer = ByteWriter(capacity: 1024)
         for record in pending.dirty { encode(record, &writer, into: batch) }
         encodeSpace(into: batch)

@@ -190,8 +190,8 @@ final class VolumeCore {
                     unsafeDowncast(record, to: Record<ChunkContent>.self).content?.owned = 0
                 }
             } else if record.isStored {
-                pending.operations.append((DatabaseKey.version(msid, record.key, old), nil))
-                pending.operations.append((DatabaseKey.changed(msid, old, record.key), nil))
+                pending.operations.delete(DatabaseKey.version(msid, record.key, old))
+                pending.operations.delete(DatabaseKey.changed(msid, old, record.key))
             }
         }
         record.epoch = properties.epoch
@@ -203,8 +203,8 @@ final class VolumeCore {
         var value = ByteWriter(capacity: 128)
         record.encodeValue(into: &value)
         if record.isAbsent && !record.hasOlderVersion { return }
-        pending.operations.append((DatabaseKey.version(msid, record.key, record.epoch), value.bytes))
-        if !record.isStored { pending.operations.append((DatabaseKey.changed(msid, record.epoch, record.key), [])) }
+        pending.operations.put(DatabaseKey.version(msid, record.key, record.epoch), value.bytes)
+        if !record.isStored { pending.operations.put(DatabaseKey.changed(msid, record.epoch, record.key), []) }
         if pending.isMirrored { pending.mirrored.append(ReplicaRecord(of: record)) }
         if record.key.kind == .chunk { unsafeDowncast(record, to: Record<ChunkContent>.self).pendingBlocks = 0 }
     }
@@ -400,7 +400,7 @@ struct PendingCommit {
     /// Records to be written as they are when the commit begins.
     var dirty: [AnyRecord] = []
     /// Further keys to write (value) or delete (nil), before the records.
-    var operations: [(key: [UInt8], value: [UInt8]?)] = []
+    var operations = PackedOperations()
     /// Blocks that nothing refers to once the commit is durable.
     var freed: [BlockExtent] = []
     var touchedSegments: Set<UInt32> = []
