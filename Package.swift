@@ -32,6 +32,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
@@ -52,6 +53,7 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
         .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
@@ -121,6 +123,11 @@ let package = Package(
         // 4 ControlPlane
         room("ControlPlane", "ReplicatedDatabase", ["Environment", "Identity"]),
         room("ControlPlane", "ReplicatedDatabaseSQLite", ["ReplicatedDatabase", "Environment", "Identity", grdb]),
+        room(
+            "ControlPlane",
+            "ReplicatedDatabaseEtcd",
+            ["ReplicatedDatabase", "Environment", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, nioSSL]
+        ),
         room("ControlPlane", "ClusterConfiguration", ["ReplicatedDatabase", "Environment", "Identity", "Bytes"]),
         room(
             "ControlPlane",
@@ -182,7 +189,7 @@ let package = Package(
             [
                 "Environment", "Identity", "Bytes", "FileIO", "VolumeEngine", "Replication", "FileService", "NFSServer",
                 "NetworkModule", "PeerTransport", "ReplicatedDatabase", "ReplicatedDatabaseSQLite",
-                "ClusterConfiguration",
+                "ReplicatedDatabaseEtcd", "ClusterConfiguration",
                 "StorageControl", "MigrateOperation", "MigrateSource", "Orchestrator", "ClusterService", "RESTAPI",
                 argumentParser, logging, serviceLifecycle, unixSignals, yams, hummingbird, asyncHTTPClient, nioCore,
                 nioPosix,
@@ -229,8 +236,8 @@ let package = Package(
         tests(
             "ReplicatedDatabaseTests",
             [
-                "TestKit", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ClusterConfiguration", "Environment",
-                "Identity",
+                "TestKit", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ReplicatedDatabaseEtcd",
+                "ClusterConfiguration", "Environment", "Identity",
             ]
         ),
         tests(
@@ -246,7 +253,7 @@ let package = Package(
             [
                 "godwitd", "godwit", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", "VolumeEngine",
                 "Environment",
-                "Identity",
+                "Identity", "ReplicatedDatabaseEtcd", "TestKit",
                 hummingbird,
             ]
         ),

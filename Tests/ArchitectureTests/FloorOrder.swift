@@ -26,7 +26,10 @@ enum FloorOrder {
         ),
         (
             "ControlPlane", 4,
-            ["ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ClusterConfiguration", "StorageControl"]
+            [
+                "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ReplicatedDatabaseEtcd", "ClusterConfiguration",
+                "StorageControl",
+            ]
         ),
         ("ManagementPlane", 5, ["MigrateOperation", "MigrateSource", "Orchestrator"]),
         ("Interfaces", 6, ["ClusterService", "RESTAPI"]),

@@ -1,4 +1,5 @@
 import ClusterConfiguration
+import ReplicatedDatabaseEtcd
 import StorageControl
 import Testing
 
@@ -46,6 +47,28 @@ struct ConfigurationFileTests {
         let message = failure { $0.replacing(part, with: replacement) }
         #expect(message.contains(expected), "\(message)")
         #expect(message.contains("("), "no remedy: \(message)")
+    }
+
+    @Test func etcdIsReadFromTheFile() throws {
+        let etcd = "database: {etcd: {endpoints: [http://10.0.0.1:2379, http://etcd-2:2379]}}\n"
+        let settings = try DaemonConfiguration(yaml: etcd + good)
+        #expect(settings.etcd?.endpoints == ["http://10.0.0.1:2379", "http://etcd-2:2379"])
+        #expect(settings.etcd?.prefix == "godwit/alpha/")
+        #expect(try DaemonConfiguration(yaml: good).etcd == nil)
+        let cases = [
+            ("endpoints", "endpoint", "did you mean 'database.etcd.endpoints'"),
+            ("[http://10.0.0.1:2379, http://etcd-2:2379]", "[]", "must be a list"),
+            ("http://etcd-2:2379", "etcd-2:2379", "'etcd-2:2379' is not the client address"),
+            ("http://etcd-2:2379", "http://etcd-2", "such as http://127.0.0.1:2379"),
+            ("http://etcd-2:2379", "http://10.0.0.1:2379", "different texts"),
+            ("2379]", "2379], prefix: alpha", "does not end with /"),
+            ("2379]", "2379], tls: {authority: /ca.pem}", "such as https://127.0.0.1:2379"),
+            ("2379]", "2379], tls: {authority: /ca.pem, key: /key}", "only one of certificate and key"),
+        ]
+        for (part, replacement, expected) in cases {
+            let message = failure { etcd.replacing(part, with: replacement) + $0 }
+            #expect(message.contains(expected), "\(message)")
+        }
     }
 
     @Test func sharedDirectoriesAreRefused() {

@@ -1,3 +1,4 @@
+import Environment
 import ClusterConfiguration
 import Identity
 import MigrateOperation

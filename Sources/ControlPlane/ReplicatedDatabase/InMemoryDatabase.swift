@@ -43,7 +43,9 @@ package final class InMemoryDatabase: ReplicatedDatabase {
             }
             let revision = state.revision + 1
             var events: [WatchEvent] = []
-            for change in changes { Self.apply(change, at: revision, to: &state.records, &events) }
+            for change in EffectiveChange.list(changes) {
+                Self.apply(change, at: revision, to: &state.records, &events)
+            }
             guard !events.isEmpty else { return (.committed(revision: state.revision), []) }
             state.revision = revision
             state.history.append(contentsOf: events)
@@ -85,7 +87,7 @@ package final class InMemoryDatabase: ReplicatedDatabase {
     }
 
     private static func apply(
-        _ change: DatabaseChange,
+        _ change: EffectiveChange,
         at revision: Int64,
         to records: inout [String: DatabaseRecord],
         _ events: inout [WatchEvent]
@@ -102,8 +104,8 @@ package final class InMemoryDatabase: ReplicatedDatabase {
         case .delete(let key):
             guard records.removeValue(forKey: key) != nil else { return }
             events.append(WatchEvent(key: key, value: nil, revision: revision))
-        case .deletePrefix(let prefix):
-            let keys = records.keys.filter { $0.hasPrefix(prefix) }.sorted(by: utf8Precedes)
+        case .deletePrefix(let prefix, let sparing):
+            let keys = records.keys.filter { $0.hasPrefix(prefix) && !sparing.contains($0) }.sorted(by: utf8Precedes)
             for key in keys {
                 records[key] = nil
                 events.append(WatchEvent(key: key, value: nil, revision: revision))

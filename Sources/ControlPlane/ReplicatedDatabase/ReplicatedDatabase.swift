@@ -94,7 +94,8 @@ package protocol ReplicatedDatabase: Sendable {
     func get(_ key: String) async throws(DatabaseError) -> DatabaseRecord?
     /// Every record whose key begins with `prefix`, in key order, and the revision that this is the state of.
     func range(prefix: String) async throws(DatabaseError) -> (records: [DatabaseRecord], revision: Int64)
-    /// Makes all changes at one revision if every condition holds, durably, or none.
+    /// Makes all changes at one revision if every condition holds, durably, or none. Of several changes of a key the last
+    /// one counts.
     func transact(when conditions: [DatabaseCondition], _ changes: [DatabaseChange]) async throws(DatabaseError)
         -> TransactionOutcome
     /// Every change of keys under `prefix` after `revision`, in order, without gaps.

@@ -176,7 +176,7 @@ extension SQLiteDatabase {
         let current = try meta("revision", database)
         for condition in conditions where !(try holds(condition, database)) { return .conflicted(revision: current) }
         let revision = current + 1
-        for change in changes { try apply(change, at: revision, &events, database) }
+        for change in EffectiveChange.list(changes) { try apply(change, at: revision, &events, database) }
         guard !events.isEmpty else { return .committed(revision: current) }
         for (sequence, event) in events.enumerated() {
             try database.execute(
@@ -202,7 +202,7 @@ extension SQLiteDatabase {
     }
 
     private static func apply(
-        _ change: DatabaseChange,
+        _ change: EffectiveChange,
         at revision: Int64,
         _ events: inout [WatchEvent],
         _ database: Database
@@ -220,13 +220,13 @@ extension SQLiteDatabase {
         case .delete(let key):
             try database.execute(sql: "DELETE FROM record WHERE key = ?", arguments: [blob(key)])
             if database.changesCount > 0 { events.append(WatchEvent(key: key, value: nil, revision: revision)) }
-        case .deletePrefix(let prefix):
+        case .deletePrefix(let prefix, let sparing):
             let keys = try Data.fetchAll(
                 database,
                 sql: "SELECT key FROM record WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key",
                 arguments: [blob(prefix)]
             )
-            for key in keys {
+            for key in keys where !sparing.contains(text(key)) {
                 try database.execute(sql: "DELETE FROM record WHERE key = ?", arguments: [key])
                 events.append(WatchEvent(key: text(key), value: nil, revision: revision))
             }

@@ -123,8 +123,9 @@ package final class StorageController: Sendable {
                     throw ManagementError(
                         .conflict,
                         "cluster_differs",
-                        "the data directory belongs to cluster '\(cluster.name)', not to '\(clusterName)'",
-                        remedy: "name that cluster in the configuration file, or use another data directory"
+                        "the replicated database belongs to cluster '\(cluster.name)', not to '\(clusterName)'",
+                        remedy:
+                            "name that cluster in the configuration file, or use another database (data_directory, or database.etcd.prefix)"
                     )
                 }
             } else {
@@ -135,8 +136,9 @@ package final class StorageController: Sendable {
                 throw ManagementError(
                     .conflict,
                     "node_differs",
-                    "the data directory belongs to node '\(old.name)', not to '\(nodeName)'",
-                    remedy: "name that node in the configuration file, or use another data directory"
+                    "the replicated database belongs to node '\(old.name)', not to '\(nodeName)'",
+                    remedy:
+                        "name that node in the configuration file, or use another database (data_directory, or database.etcd.prefix)"
                 )
             }
             let record = NodeRecord(

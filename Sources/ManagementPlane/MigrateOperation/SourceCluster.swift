@@ -140,22 +140,6 @@ package protocol SourceClusterDirectory: Sendable {
     func sourceCluster(peerName: String) async throws -> any SourceCluster
 }
 
-/// Waits. The control plane never sleeps by itself, so that the simulator can own the time.
-package struct Waiting: Sendable {
-    /// Waits for so many nanoseconds; throws `CancellationError` when the waiting task is cancelled.
-    package let nanoseconds: @Sendable (UInt64) async throws -> Void
-
-    /// Makes it out of its function.
-    package init(nanoseconds: @escaping @Sendable (UInt64) async throws -> Void) {
-        self.nanoseconds = nanoseconds
-    }
-
-    /// Waits for so many milliseconds.
-    package func milliseconds(_ count: UInt64) async throws {
-        try await nanoseconds(count * 1_000_000)
-    }
-}
-
 /// Where a test may end the process. In production nothing happens at these points.
 package struct CrashPoints: Sendable {
     /// Told of each point and moment.

@@ -1,3 +1,4 @@
+import Environment
 package import Identity
 import MigrateOperation
 import Synchronization

@@ -5,7 +5,6 @@ import Logging
 import NetworkModule
 import RESTAPI
 import ReplicatedDatabase
-import ReplicatedDatabaseSQLite
 import ServiceLifecycle
 import StorageControl
 import UnixSignals
@@ -21,9 +20,22 @@ struct Daemon {
         let lock = try DirectoryLock(directory: settings.dataDirectory)
         try requireFree(settings.management, key: "management")
         try requireFree(settings.replication, key: "replication")
-        let database = try openDatabase()
         let environment = Environment.system
-        let store = ConfigurationStore(database)
+        let opened = try await OpenDatabase(settings, environment, .system)
+        do {
+            try await run(opened, environment, logger)
+        } catch {
+            try? await opened.close()
+            throw error
+        }
+        try await opened.close()
+        logger.notice("ended")
+        // The lock must outlive everything that uses the directory.
+        _ = consume lock
+    }
+
+    private func run(_ opened: OpenDatabase, _ environment: Environment, _ logger: Logger) async throws {
+        let store = ConfigurationStore(opened.database)
         let threads = NetworkThreads()
         let node = try await StorageController.register(
             clusterName: settings.clusterName,
@@ -43,37 +55,25 @@ struct Daemon {
             }
         )
         let migrate = try MigrateParts(
-            database: database,
+            database: opened.database,
             controller: controller,
             settings: settings,
             environment: environment
         )
         do {
             try await migrate.start(controller, settings.aggregates)
-            try await serve(controller, migrate, environment, logger)
+            try await serve(controller, migrate, opened.services, environment, logger)
         } catch {
             await controller.stop()
-            try? database.close()
             throw error
         }
-        try database.close()
         await threads.stop()
-        logger.notice("ended")
-        // The lock must outlive everything that uses the directory.
-        _ = consume lock
-    }
-
-    private func openDatabase() throws -> SQLiteDatabase {
-        do {
-            return try SQLiteDatabase(path: settings.dataDirectory + "/rdb.sqlite")
-        } catch {
-            throw ManagementError(database: error)
-        }
     }
 
     private func serve(
         _ controller: StorageController,
         _ migrate: MigrateParts,
+        _ databaseServices: [any Service],
         _ environment: Environment,
         _ logger: Logger
     ) async throws {
@@ -95,7 +95,7 @@ struct Daemon {
         // Ended in the reverse order: first no new requests, then no jobs, then the storage.
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
-                services: [
+                services: databaseServices.map { .init(service: $0) } + [
                     .init(service: StorageService(controller: controller)), .init(service: JobService(jobs: jobs)),
                 ] + migrate.services.map { .init(service: $0) } + [.init(service: application)],
                 gracefulShutdownSignals: [.sigterm, .sigint],

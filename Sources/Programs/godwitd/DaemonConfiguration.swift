@@ -1,4 +1,5 @@
 package import ClusterConfiguration
+package import ReplicatedDatabaseEtcd
 package import StorageControl
 import Yams
 
@@ -21,6 +22,8 @@ package struct DaemonConfiguration: Equatable, Sendable {
     package var nodeName: String
     /// Where the replicated database and the lock file live.
     package var dataDirectory: String
+    /// The etcd that holds the replicated database; nil for a file in the data directory.
+    package var etcd: EtcdConfiguration?
     /// Where REST listens.
     package var management: NetworkEndpoint
     /// Where replication for other clusters listens.
@@ -54,7 +57,8 @@ package struct DaemonConfiguration: Equatable, Sendable {
             root,
             path: "",
             keys: [
-                "cluster", "node", "data_directory", "management", "replication", "nfs", "aggregates", "log", "testing",
+                "cluster", "node", "data_directory", "database", "management", "replication", "nfs", "aggregates",
+                "log", "testing",
             ]
         )
         let cluster = try top.section("cluster", keys: ["name"])
@@ -64,6 +68,8 @@ package struct DaemonConfiguration: Equatable, Sendable {
         clusterName = try cluster.text("name")
         nodeName = try node.text("name")
         dataDirectory = try top.absolutePath("data_directory")
+        etcd = try top.optionalSection("database", keys: ["etcd"])?.section("etcd", keys: Section.etcdKeys)
+            .etcd(cluster: clusterName)
         management = try top.section("management", keys: ["address", "port"]).endpoint()
         replication = try top.section("replication", keys: ["address", "port"]).endpoint()
         nfsPort = try nfs?.optionalPort("port") ?? 2049
@@ -221,6 +227,57 @@ private struct Section {
             )
         }
         return value
+    }
+
+    static let etcdKeys = ["endpoints", "prefix", "tls"]
+
+    /// The section of an etcd cluster.
+    func etcd(cluster: String) throws -> EtcdConfiguration {
+        let tls = try optionalSection("tls", keys: ["authority", "certificate", "key"])?.etcdTLS()
+        let endpoints = try texts("endpoints")
+        let scheme = tls == nil ? "http://" : "https://"
+        for endpoint in endpoints {
+            let rest = endpoint.dropFirst(scheme.count)
+            let parts = rest.split(separator: ":", omittingEmptySubsequences: false)
+            let isWhole = parts.count == 2 && !parts[0].isEmpty && (1...65_535).contains(Int(parts[1]) ?? 0)
+            guard endpoint.hasPrefix(scheme), isWhole else {
+                throw failure(
+                    "endpoints",
+                    "'\(full("endpoints"))': '\(endpoint)' is not the client address of an etcd member"
+                        + (tls == nil ? "" : " with TLS"),
+                    "give one such as \(scheme)127.0.0.1:2379"
+                )
+            }
+        }
+        let prefix = mapping["prefix"] == nil ? "\(EtcdConfiguration.prefixDefault)\(cluster)/" : try text("prefix")
+        guard prefix.hasSuffix("/") else {
+            throw failure("prefix", "'\(full("prefix"))': '\(prefix)' does not end with /", "end it with /")
+        }
+        return EtcdConfiguration(endpoints: endpoints, prefix: prefix, tls: tls)
+    }
+
+    private func etcdTLS() throws -> EtcdConfiguration.TLS {
+        let hasCertificate = mapping["certificate"] != nil
+        guard hasCertificate == (mapping["key"] != nil) else {
+            throw failure(
+                hasCertificate ? "certificate" : "key",
+                "'\(path)' has only one of certificate and key",
+                "give both, or neither when etcd asks its clients for none"
+            )
+        }
+        return EtcdConfiguration.TLS(
+            authorityFile: try absolutePath("authority"),
+            certificateFile: hasCertificate ? try absolutePath("certificate") : nil,
+            keyFile: hasCertificate ? try absolutePath("key") : nil
+        )
+    }
+
+    private func texts(_ key: String) throws -> [String] {
+        let texts = try required(key).sequence?.compactMap(\.string) ?? []
+        guard !texts.isEmpty, texts.count == (try required(key).sequence?.count), Set(texts).count == texts.count else {
+            throw failure(key, "'\(full(key))' must be a list of different texts", "write it as [one, two, three]")
+        }
+        return texts
     }
 
     func section(_ key: String, keys: [String]) throws -> Section {

@@ -42,7 +42,7 @@ struct MigrateParts: Sendable {
         } catch {
             throw ManagementError(migrate: error)
         }
-        let waiting = Waiting { try await Task.sleep(for: .nanoseconds(Int64(clamping: $0))) }
+        let waiting = Waiting.system
         let log = Logger(label: "godwitd.migrate")
         store = controller.store
         source = MigrateSource(

@@ -1,3 +1,4 @@
+import Environment
 import CSimulation
 import ClusterConfiguration
 import FileIO

@@ -15,6 +15,8 @@ package enum DatabaseContract {
         ("a range is sorted by bytes and bounded by its prefix", rangeOrder),
         ("a condition that does not hold changes nothing", conditions),
         ("deletes remove exactly what they name", deletes),
+        ("the last change of a key in a transaction counts", lastChangeCounts),
+        ("a range of many records is one state", manyRecords),
         ("a transaction without effect takes no revision", emptyTransactions),
         ("a watch sees history and news in order, without gaps", watchOrder),
         ("exactly one of two writers on one revision wins", compareAndSet),
@@ -83,6 +85,40 @@ package enum DatabaseContract {
         try expect(left == ["s/1", "s/10", "t%"], "left are \(left)")
         let created = try await put(database, "s/2", [5])
         try expect(try await database.get("s/2")?.createRevision == created, "a new key remembers a deleted one")
+    }
+
+    private static func lastChangeCounts(_ database: any ReplicatedDatabase) async throws {
+        let created = try await put(database, "l/kept", [1])
+        _ = try await database.transact(when: [], [.put(key: "l/old", value: [1]), .put(key: "l/zz", value: [1])])
+        let outcome = try await database.transact(
+            when: [],
+            [
+                .put(key: "l/gone", value: [1]), .deletePrefix("l/"), .put(key: "l/kept", value: [2]),
+                .put(key: "l/new", value: [1]), .put(key: "l/new", value: [2]), .put(key: "m", value: [1]),
+                .delete(key: "m"),
+            ]
+        )
+        let (records, revision) = try await database.range(prefix: "")
+        try expect(outcome == .committed(revision: revision), "the transaction did not commit: \(outcome)")
+        let wanted = [
+            DatabaseRecord(key: "l/kept", value: [2], createRevision: created, modifyRevision: revision),
+            DatabaseRecord(key: "l/new", value: [2], createRevision: revision, modifyRevision: revision),
+        ]
+        try expect(records == wanted, "left are \(records)")
+    }
+
+    private static func manyRecords(_ database: any ReplicatedDatabase) async throws {
+        let keys = (0..<2500).map { "many/\(10_000 + $0)" }
+        for start in stride(from: 0, to: keys.count, by: 100) {
+            _ = try await database.transact(
+                when: [],
+                keys[start..<start + 100].map { .put(key: $0, value: Array($0.utf8)) }
+            )
+        }
+        let (records, revision) = try await database.range(prefix: "many/")
+        try expect(records.map(\.key) == keys, "\(records.count) of \(keys.count) records were read")
+        try expect(records.allSatisfy { $0.value == Array($0.key.utf8) }, "a record has the value of another")
+        try expect(records.last?.modifyRevision == revision, "the range has another revision than its newest record")
     }
 
     private static func emptyTransactions(_ database: any ReplicatedDatabase) async throws {

@@ -1,0 +1,142 @@
+import Foundation
+import Glibc
+import TestKit
+import Testing
+
+/// The real daemon and the real command on a real etcd.
+@Suite("Daemon on etcd", .serialized)
+struct EtcdDaemonTests {
+    private final class Node {
+        let directory: String
+        let server: String
+        private let file: String
+        private var process: Process?
+
+        /// Two nodes of one name share an etcd and nothing else.
+        init(_ cluster: EtcdCluster, port: Int) throws {
+            directory = FileManager.default.temporaryDirectory.appending(path: "godwit-\(UUID().uuidString)").path
+            try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+            server = "http://127.0.0.1:\(port)"
+            file = "\(directory)/godwitd.yaml"
+            let configuration = """
+                cluster: {name: alpha}
+                node: {name: alpha-01}
+                data_directory: \(directory)/data
+                database: {etcd: {endpoints: [\(cluster.endpoints.joined(separator: ", "))]}}
+                management: {address: 127.0.0.1, port: \(port)}
+                replication: {address: 127.0.0.1, port: \(port + 1)}
+                aggregates:
+                  - {name: aggr1, directory: \(directory)/aggr1, capacity: 1G}
+                """
+            try Data(configuration.utf8).write(to: URL(filePath: file))
+        }
+
+        deinit {
+            crash()
+            try? FileManager.default.removeItem(atPath: directory)
+        }
+
+        /// Starts the daemon; returns what it says on standard error when it does not come to serve.
+        func start() throws -> String? {
+            let ready = "\(directory)/ready"
+            try? FileManager.default.removeItem(atPath: ready)
+            let process = Process()
+            process.executableURL = program("godwitd")
+            process.arguments = ["--config", file, "--ready-file", ready]
+            let log = "\(directory)/log"
+            _ = FileManager.default.createFile(atPath: log, contents: nil)
+            process.standardError = try FileHandle(forWritingTo: URL(filePath: log))
+            process.standardOutput = FileHandle.nullDevice
+            try process.run()
+            self.process = process
+            let deadline = Date() + 30
+            while process.isRunning, Date() < deadline {
+                if FileManager.default.fileExists(atPath: ready) { return nil }
+                usleep(20_000)
+            }
+            return try String(contentsOfFile: log, encoding: .utf8)
+        }
+
+        /// Ends it with a signal.
+        func end(_ signal: Int32) {
+            guard let process else { return }
+            kill(process.processIdentifier, signal)
+            process.waitUntilExit()
+            self.process = nil
+        }
+
+        func crash() { end(SIGKILL) }
+
+        /// Runs a command; returns its status and what it says.
+        func godwit(_ arguments: String...) throws -> (status: Int32, output: String) {
+            let command = Process()
+            command.executableURL = program("godwit")
+            command.arguments = arguments + ["--server", server]
+            let pipe = Pipe()
+            command.standardOutput = pipe
+            command.standardError = pipe
+            try command.run()
+            let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+            command.waitUntilExit()
+            return (command.terminationStatus, output)
+        }
+
+        private func program(_ name: String) -> URL {
+            URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent().appending(path: name)
+        }
+    }
+
+    private func freePort() throws -> Int {
+        let socket = try ListeningSocket()
+        defer { socket.close() }
+        return socket.port
+    }
+
+    @Test func aNodeLivesOnEtcdAndComesBackAtOnce() throws {
+        let cluster = try EtcdCluster(members: 1)
+        let node = try Node(cluster, port: try freePort())
+        #expect(try node.start() == nil)
+        #expect(try node.godwit("svm", "create", "--name", "tenant").status == 0)
+        // After a crash its own session is no obstacle, though the lease lives on for seconds.
+        node.crash()
+        let begun = ContinuousClock.now
+        #expect(try node.start() == nil)
+        #expect(ContinuousClock.now - begun < .seconds(4))
+        #expect(try node.godwit("svm", "show").output.contains("tenant"))
+        // A second daemon of the same name is refused while this one lives.
+        let second = try Node(cluster, port: try freePort())
+        let refusal = try #require(try second.start())
+        #expect(refusal.contains("another godwitd runs as node 'alpha-01'"))
+        #expect(refusal.contains("database.etcd.prefix"))
+        node.end(SIGTERM)
+        #expect(try node.start() == nil)
+    }
+
+    @Test func withoutEtcdCommandsFailWithARemedyAndTheNodeGoesOn() throws {
+        let cluster = try EtcdCluster(members: 1)
+        let node = try Node(cluster, port: try freePort())
+        #expect(try node.start() == nil)
+        cluster.crash(0)
+        let failed = try node.godwit("svm", "create", "--name", "tenant")
+        #expect(failed.status != 0)
+        #expect(failed.output.contains("majority") && failed.output.contains("remedy"))
+        // Longer than the lease: the session is begun again afterwards.
+        sleep(6)
+        try cluster.start(0)
+        try cluster.waitUntilHealthy(0)
+        #expect(try node.godwit("svm", "create", "--name", "tenant").status == 0)
+        sleep(3)
+        let refusal = try Node(cluster, port: try freePort()).start()
+        #expect(refusal?.contains("another godwitd runs") == true)
+        node.end(SIGTERM)
+        #expect(try node.start() == nil)
+    }
+
+    @Test func anEtcdThatIsNotThereIsNamed() throws {
+        let cluster = try EtcdCluster(members: 1)
+        cluster.crash(0)
+        let refusal = try Node(cluster, port: try freePort()).start()
+        #expect(refusal?.contains(cluster.endpoints[0]) == true)
+        #expect(refusal?.contains("Connection refused") == true)
+    }
+}
