@@ -61,6 +61,8 @@ class Cluster:
         os.makedirs(self.path("waits"))
         self.server = f"http://{address}:{port}"
         self.process = None
+        # The etcd of the replicated database; None for a file.
+        self.etcd = None
 
     def path(self, name):
         """A path in the directory of this cluster."""
@@ -68,10 +70,11 @@ class Cluster:
 
     def start(self):
         """Starts the daemon and waits until it serves."""
+        database = f"database:\n  etcd:\n    endpoints: [{self.etcd.endpoint}]\n" if self.etcd else ""
         with open(self.path("config.yaml"), "w") as file:
             file.write(
                 f"cluster:\n  name: {self.name}\nnode:\n  name: {self.name}-01\n"
-                f"data_directory: {self.path('data')}\n"
+                f"data_directory: {self.path('data')}\n{database}"
                 f"management:\n  address: {self.address}\n  port: {self.port}\n"
                 f"replication:\n  address: {self.address}\n  port: {self.port + 1}\nnfs:\n  port: {LIF_PORT}\n"
                 f"aggregates:\n  - name: aggr1\n    directory: {self.path('aggr1')}\n    capacity: 16G\n"
