@@ -26,7 +26,7 @@ help:
 	@echo "make bench        measure beside nfs-ganesha and rsync (needs root)"
 	@echo "make crash        kill the daemon $(CRASH_ROUNDS) times under load"
 	@echo "make kill-matrix  kill each side at every step of a migrate"
-	@echo "make scenarios    pause, abort, cut and stop migrates under a live client (SCENARIOS=NAME... for some)"
+	@echo "make scenarios    pause, abort, cut and stop migrates under a live client, take etcd away (SCENARIOS=NAME... for some)"
 	@echo "make limits       a directory of a million entries and a full file system, over NFS (needs root)"
 	@echo "make model        check the model of the point of no return, and that its mutations are caught"
 	@echo "make build | fmt | lint | clean"

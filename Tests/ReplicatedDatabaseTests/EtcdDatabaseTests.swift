@@ -152,7 +152,25 @@ struct EtcdDatabaseTests {
             let second = try await put(database, "key", [2])
             #expect(try await changes.next() == WatchEvent(key: "key", value: [2], revision: second))
             cluster.setFrozen(0, false)
+            // A change that a stopped member may have got fails once; the next one goes to another member.
+            let speaking = try await stoppedMember(cluster, database)
+            let third = try await put(database, "key", [3])
+            #expect(third > second)
+            cluster.setFrozen(speaking, false)
         }
+    }
+
+    /// Stops one member after the other until a change fails: that was the one that the client speaks to.
+    private func stoppedMember(_ cluster: EtcdCluster, _ database: EtcdDatabase) async throws -> Int {
+        for member in 0..<3 {
+            cluster.setFrozen(member, true)
+            do { _ = try await put(database, "probe", []) } catch let error as DatabaseError {
+                #expect(error.code == .unavailable)
+                return member
+            }
+            cluster.setFrozen(member, false)
+        }
+        throw EtcdCluster.Failure(description: "no member matters")
     }
 
     @Test func speaksTLSAndRefusesStrangers() async throws {

@@ -83,26 +83,25 @@ final class EtcdClient: Sendable {
         var reasons: [String] = []
         var index = preferred.withLock { $0 }
         while true {
-            let endpoint = configuration.endpoints[index % configuration.endpoints.count]
+            let endpoint = configuration.endpoints[index]
             let now = environment.monotonicNanoseconds()
             guard now < end, !Task.isCancelled else { throw Self.unavailable(path, reasons) }
             let patience = repetition == .allowed ? min(end - now, Self.attemptNanoseconds) : end - now
             do {
                 let answer = try await send(path, body, to: endpoint, within: patience)
-                preferred.withLock { $0 = index % configuration.endpoints.count }
+                preferred.withLock { $0 = index }
                 return try Self.decode(answer, path)
             } catch let error as DatabaseError {
                 throw error
             } catch {
                 let reason = "\(endpoint): \(Self.describe(error))"
-                if reasons.last != reason { reasons.append(reason) }
-                let isUnsent = Self.isUnsent(error)
-                guard repetition == .allowed || isUnsent else { throw Self.unavailable(path, reasons) }
+                if !reasons.contains(reason) { reasons.append(reason) }
+                // The next call, too, if this one may not: a member that was stopped would fail every change in turn.
+                index = (index + 1) % configuration.endpoints.count
+                preferred.withLock { $0 = index }
+                guard repetition == .allowed || Self.isUnsent(error) else { throw Self.unavailable(path, reasons) }
             }
-            index += 1
-            if index % configuration.endpoints.count == 0 {
-                try? await waiting.milliseconds(Self.pauseMilliseconds)
-            }
+            if index == 0 { try? await waiting.milliseconds(Self.pauseMilliseconds) }
         }
     }
 
@@ -140,7 +139,7 @@ final class EtcdClient: Sendable {
     func stream(_ path: String, _ request: some Encodable) async throws -> HTTPClientResponse.Body {
         let body = ByteBuffer(bytes: try Self.encode(request))
         let index = preferred.withLock { $0 }
-        let endpoint = configuration.endpoints[index % configuration.endpoints.count]
+        let endpoint = configuration.endpoints[index]
         do {
             let response = try await http.execute(Self.request(endpoint, path, body), deadline: .distantFuture)
             if response.status == .ok { return response.body }
