@@ -292,7 +292,11 @@ public final class GodwitServer {
     }
 
     /// On the destination: polls until so many transfers are complete.
-    public func waitForTransfers(_ count: Int, seconds: Double) throws -> TransferProgress {
+    public func waitForTransfers(
+        _ count: Int,
+        seconds: Double,
+        everyMilliseconds: UInt32
+    ) throws -> TransferProgress {
         let deadline = monotonicSeconds() + seconds
         while true {
             let progress = try transferProgress()
@@ -303,7 +307,7 @@ public final class GodwitServer {
                     remedy: "see \(logPath)"
                 )
             }
-            usleep(5_000)
+            usleep(everyMilliseconds * 1000)
         }
     }
 }

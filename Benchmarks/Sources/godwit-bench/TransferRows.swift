@@ -78,7 +78,8 @@ private func measureBaseline(_ setting: BenchSetting, _ daemon: RsyncDaemon, _ r
             try fill(setting, pair.source, tree.path, volume: GodwitServer.volume)
             waitUntilQuiet(seconds: setting.quietSeconds)
             try pair.destination.startMigrate(from: pair.source)
-            let progress = try pair.destination.waitForTransfers(1, seconds: 600)
+            // The daemon tells how long it took: to ask often would only take the processors from it.
+            let progress = try pair.destination.waitForTransfers(1, seconds: 600, everyMilliseconds: 200)
             own.append(megabytes / (Double(progress.baselineMilliseconds) / 1e3))
         }
         waitUntilQuiet(seconds: setting.quietSeconds)
@@ -131,7 +132,7 @@ private func measureIncremental(
     if let pair {
         try fill(setting, pair.source, tree.path, volume: GodwitServer.volume)
         try pair.destination.startMigrate(from: pair.source)
-        _ = try pair.destination.waitForTransfers(2, seconds: 900)
+        _ = try pair.destination.waitForTransfers(2, seconds: 900, everyMilliseconds: 200)
     }
     var own: [Double] = []
     var peer: [Double] = []
@@ -152,7 +153,7 @@ private func incrementalSeconds(_ setting: BenchSetting, _ pair: Pair, _ changes
     waitUntilQuiet(seconds: setting.quietSeconds)
     try pair.destination.setMigratePaused(false)
     // The pause may have cut a transfer short, which is ended first: two of them, from start to end, hold the changes.
-    let after = try pair.destination.waitForTransfers(before.transfers + 2, seconds: 60)
+    let after = try pair.destination.waitForTransfers(before.transfers + 2, seconds: 60, everyMilliseconds: 5)
     guard after.bytes >= before.bytes + 10 * 4096 else {
         throw HarnessError("two transfers did not bring ten changes", remedy: "see \(pair.destination.logPath)")
     }

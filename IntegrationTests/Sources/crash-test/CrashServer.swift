@@ -100,7 +100,7 @@ final class SnapshotChurn: @unchecked Sendable {
         self.target = target
         self.prefix = prefix
         let thread = Thread { [self] in
-            while target.hasSnapshots, failure == nil, !lock.withLock({ isStopped }) { turn() }
+            while self.target.hasSnapshots, failure == nil, !lock.withLock({ isStopped }) { turn() }
             ended.signal()
         }
         thread.start()
