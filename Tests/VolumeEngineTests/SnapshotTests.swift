@@ -47,6 +47,40 @@ typealias Model = [String: [UInt8]]
         test.remove()
     }
 
+    /// A deletion walks the shorter of what changed before the snapshot and after it: both must find the same. With many
+    /// files before it the walk goes through the few that changed afterwards, and the other way round.
+    @Test(arguments: [(1500, 20), (20, 1500)])
+    func deletingOneFreesTheSameWhicheverSideIsWalked(before: Int, after: Int) throws {
+        let directory = root
+        var model: Model = [:]
+        func write(_ index: Int, _ generation: UInt8) throws {
+            let name = "f\(index)"
+            let file =
+                try model[name] == nil
+                ? volume.makeFile(name, in: directory) : volume.find(name, in: directory).reference
+            model[name] = [UInt8](repeating: generation, count: 5000)
+            try volume.put(model[name]!, at: 0, to: file)
+        }
+        for index in 0..<before { try write(index, 1) }
+        let kept = try snapshot("kept")
+        for index in 0..<10 { try write(index, 2) }
+        let gone = try snapshot("gone")
+        for index in 0..<after { try write(index, 3) }
+        _ = try "f5".withRawBytes { try volume.remove($0, from: directory, as: .superuser, .blocking) }
+        model["f5"] = nil
+        try volume.deleteSnapshot(gone.uuid)
+        #expect(try volume.checkConsistency() == [])
+        try volume.deleteSnapshot(kept.uuid)
+        #expect(try volume.checkConsistency() == [])
+        #expect(volume.space().usedBytes == UInt64(model.count * 8192 + (model.count + 1) * 512))
+        for (name, bytes) in model {
+            #expect(try volume.get(5001, from: volume.find(name, in: directory).reference) == bytes)
+        }
+        try test.reopen()
+        #expect(try volume.checkConsistency() == [])
+        test.remove()
+    }
+
     /// Random changes, snapshots, deletions of snapshots, restores and restarts, against a model of each of them.
     @Test(arguments: [1, 2, 3, 4, 5, 6] as [UInt64])
     func historiesMatchTheirModels(seed: UInt64) throws {

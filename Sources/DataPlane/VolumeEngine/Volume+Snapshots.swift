@@ -175,7 +175,11 @@ extension Volume {
 
     // MARK: Deleting
 
-    /// Walks what changed in the snapshot's epochs and frees what only it could see, then forgets the snapshot.
+    /// Frees what only the snapshot could see, then forgets the snapshot.
+    ///
+    /// What only it sees has a version in the snapshot's epochs and a newer one in those that follow: the shorter of the
+    /// two is walked, so that a deletion takes as long as what changed before the snapshot or after it, not as there are
+    /// files.
     ///
     /// Clients go on meanwhile. Until the end the snapshot keeps the versions that they replace, as every snapshot does;
     /// those of them that the walk has passed already are looked at again, and the snapshot is forgotten in the one moment
@@ -185,18 +189,7 @@ extension Volume {
         let removal = locked { core.beginRemoval(of: snapshot) }
         defer { locked { core.removal = nil } }
         flush()
-        var resume: (Epoch, RecordKey)?
-        while true {
-            var changes: [(Epoch, RecordKey)] = []
-            try reader.walkChanges(after: removal.previous, through: removal.epoch, resume: resume) { epoch, key in
-                changes.append((epoch, key))
-                return changes.count < 512
-            }
-            guard let last = changes.last else { break }
-            for (epoch, key) in changes { try dropIfUnseen(key, at: epoch, removal) }
-            resume = last
-            commitSoon()
-        }
+        if try hasFewerChangesAfter(removal) { try dropBefore(removal) } else { try dropWithin(removal) }
         while true {
             // What was dropped before must be gone from the database before the same version is looked at again.
             flush()
@@ -205,6 +198,45 @@ extension Volume {
             for (epoch, key) in replaced { try dropIfUnseen(key, at: epoch, removal) }
         }
         flush()
+    }
+
+    /// Whether less changed from the snapshot to the next one than in its own epochs. Looks no further than the shorter
+    /// of the two goes.
+    private func hasFewerChangesAfter(_ removal: SnapshotRemoval) throws(StorageError) -> Bool {
+        var (before, after) = (ChangeCursor(within: removal), ChangeCursor(after: removal))
+        while true {
+            let counts = (before: try before.next(reader).count, after: try after.next(reader).count)
+            if min(counts.before, counts.after) < ChangeCursor.entriesMax { return counts.after < counts.before }
+        }
+    }
+
+    /// Looks at every version of the snapshot's own epochs.
+    private func dropWithin(_ removal: SnapshotRemoval) throws(StorageError) {
+        var cursor = ChangeCursor(within: removal)
+        while true {
+            let changes = try cursor.next(reader)
+            if changes.isEmpty { return }
+            for (epoch, key) in changes { try dropIfUnseen(key, at: epoch, removal) }
+            commitSoon()
+        }
+    }
+
+    /// Looks at the versions of the snapshot's epochs that those of the next ones may hide.
+    private func dropBefore(_ removal: SnapshotRemoval) throws(StorageError) {
+        var cursor = ChangeCursor(after: removal)
+        while true {
+            let changes = try cursor.next(reader)
+            if changes.isEmpty { return }
+            var seen: Set<RecordKey> = []
+            for (_, key) in changes where key.first < removal.firstNewInode && seen.insert(key).inserted {
+                // The oldest first: it hands its blocks to the next one.
+                for version in try versions(of: key).reversed() where removal.isOwn(version.epoch) {
+                    try dropIfUnseen(key, at: version.epoch, removal)
+                }
+            }
+            // A record may come again with a later epoch, and what was dropped must then be gone.
+            flush()
+        }
     }
 
     /// Ends the deletions that a crash interrupted.
@@ -371,11 +403,13 @@ extension VolumeCore {
     fileprivate func beginRemoval(of snapshot: Snapshot) -> SnapshotRemoval {
         let index = snapshots.firstIndex { $0.uuid == snapshot.uuid }!
         let isNewest = index + 1 == snapshots.count
+        let isActiveNext = isNewest && !properties.isReplica
         let removal = SnapshotRemoval(
             epoch: snapshot.epoch,
             previous: index > 0 ? snapshots[index - 1].epoch : .active,
             next: isNewest ? Epoch(rawValue: .max) : snapshots[index + 1].epoch,
-            isActiveNext: isNewest && !properties.isReplica
+            isActiveNext: isActiveNext,
+            firstNewInode: isActiveNext ? properties.nextInode : .max
         )
         self.removal = removal
         if !begunRemovals.contains(snapshot.epoch) { begunRemovals.append(snapshot.epoch) }
@@ -453,11 +487,43 @@ struct SnapshotRemoval {
     let next: Epoch
     /// Whether what follows it is the active file system that clients change.
     let isActiveNext: Bool
+    /// Inodes from here on were made after the removal began: the snapshot has nothing of them, and a walk that looked at
+    /// them might never catch up with a client that makes files.
+    let firstNewInode: UInt64
     /// Versions that were replaced meanwhile and that nothing but this snapshot keeps.
     var replaced: [(Epoch, RecordKey)] = []
 
     /// Whether nothing but this snapshot keeps a version that the active file system lets go.
-    func isLast(toKeep version: Epoch) -> Bool { isActiveNext && previous < version && version <= epoch }
+    func isLast(toKeep version: Epoch) -> Bool { isActiveNext && isOwn(version) }
+
+    /// Whether a version was made in the epochs of this snapshot.
+    func isOwn(_ version: Epoch) -> Bool { previous < version && version <= epoch }
+}
+
+/// Goes through a part of the index of changes, some entries at a time.
+private struct ChangeCursor {
+    static let entriesMax = 512
+
+    private let after: Epoch
+    private let through: Epoch
+    private var resume: (Epoch, RecordKey)?
+
+    /// Through the snapshot's own epochs.
+    init(within removal: SnapshotRemoval) { (after, through) = (removal.previous, removal.epoch) }
+
+    /// Through the epochs that follow, up to the next snapshot.
+    init(after removal: SnapshotRemoval) { (after, through) = (removal.epoch, removal.next) }
+
+    /// The next entries; none at the end.
+    mutating func next(_ reader: VolumeReader) throws(StorageError) -> [(Epoch, RecordKey)] {
+        var changes: [(Epoch, RecordKey)] = []
+        try reader.walkChanges(after: after, through: through, resume: resume) { epoch, key in
+            changes.append((epoch, key))
+            return changes.count < Self.entriesMax
+        }
+        if let last = changes.last { resume = last }
+        return changes
+    }
 }
 
 extension Snapshot {
