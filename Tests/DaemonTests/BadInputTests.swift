@@ -116,6 +116,19 @@ struct BadInputTests {
             #expect(outcome.errors.contains("aggregate 'aggr1'"))
         }
     }
+
+    @Test func anAggregateOfAnotherFormatIsRefused() throws {
+        try withSetup { setup in
+            let directory = setup.directory + "/aggr1"
+            try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+            let label = "godwit aggregate 1\nuuid \(ObjectUUID.random(.system))\nnode \(ObjectUUID.random(.system))\n"
+            try Data(label.utf8).write(to: URL(filePath: directory + "/aggregate.label"))
+            let outcome = try setup.run(setup.configuration())
+            #expect(outcome.status == 1)
+            #expect(outcome.errors.contains("has format version 1, and this program writes 2"))
+            #expect(outcome.errors.contains("an empty directory"))
+        }
+    }
 }
 
 /// A socket that has a port of the kernel's choice, and listens on it unless told otherwise.

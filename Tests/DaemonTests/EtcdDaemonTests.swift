@@ -10,6 +10,7 @@ struct EtcdDaemonTests {
         let directory: String
         let server: String
         private let file: String
+        private var log: String { "\(directory)/log" }
         private var process: Process?
 
         /// Two nodes of one name share an etcd and nothing else.
@@ -43,7 +44,6 @@ struct EtcdDaemonTests {
             let process = Process()
             process.executableURL = program("godwitd")
             process.arguments = ["--config", file, "--ready-file", ready]
-            let log = "\(directory)/log"
             _ = FileManager.default.createFile(atPath: log, contents: nil)
             process.standardError = try FileHandle(forWritingTo: URL(filePath: log))
             process.standardOutput = FileHandle.nullDevice
@@ -68,17 +68,17 @@ struct EtcdDaemonTests {
         func crash() { end(SIGKILL) }
 
         /// Runs a command; returns its status and what it says.
-        func godwit(_ arguments: String...) throws -> (status: Int32, output: String) {
-            let command = Process()
-            command.executableURL = program("godwit")
-            command.arguments = arguments + ["--server", server]
-            let pipe = Pipe()
-            command.standardOutput = pipe
-            command.standardError = pipe
-            try command.run()
-            let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-            command.waitUntilExit()
-            return (command.terminationStatus, output)
+        func godwit(_ arguments: String...) throws -> CommandRun {
+            try CommandRun(program("godwit"), arguments + ["--server", server])
+        }
+
+        /// Waits for words in what it logs.
+        func waitForLog(_ words: String) throws {
+            let deadline = Date() + 30
+            while !(try String(contentsOfFile: log, encoding: .utf8)).contains(words) {
+                try #require(Date() < deadline, "the daemon never said '\(words)'")
+                usleep(20_000)
+            }
         }
 
         private func program(_ name: String) -> URL {
@@ -120,12 +120,13 @@ struct EtcdDaemonTests {
         let failed = try node.godwit("svm", "create", "--name", "tenant")
         #expect(failed.status != 0)
         #expect(failed.output.contains("majority") && failed.output.contains("remedy"))
-        // Longer than the lease: the session is begun again afterwards.
-        sleep(6)
+        try node.waitForLog("was not renewed")
         try cluster.start(0)
         try cluster.waitUntilHealthy(0)
         #expect(try node.godwit("svm", "create", "--name", "tenant").status == 0)
-        sleep(3)
+        // What an outage longer than the lease does: the session is begun again.
+        try cluster.revokeLeases(0)
+        try node.waitForLog("was begun again")
         let refusal = try Node(cluster, port: try freePort()).start()
         #expect(refusal?.contains("another godwitd runs") == true)
         node.end(SIGTERM)

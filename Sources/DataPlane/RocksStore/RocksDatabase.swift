@@ -84,6 +84,11 @@ package final class RocksDatabase: @unchecked Sendable {
         orderedReadMemory = rocksdb_readoptions_create()
         rocksdb_readoptions_set_total_order_seek(orderedReadMemory, 1)
         rocksdb_readoptions_set_read_tier(orderedReadMemory, 1)
+        // There are no deletions of ranges (decision 0022), and nobody need look for them. Where it does look, an iterator
+        // that may not touch the disk can forget that it needed to.
+        for readOptions in [prefixRead, prefixReadMemory, orderedRead, orderedReadMemory] {
+            rocksdb_readoptions_set_ignore_range_deletions(readOptions, 1)
+        }
     }
 
     private static let writeBufferBytes = 32 << 20
@@ -203,21 +208,6 @@ package struct RocksBatch: ~Copyable {
 
     /// Deletes a key; no error when it is absent.
     package func delete(_ key: [UInt8]) { key.withUnsafeBytes { delete($0) } }
-
-    /// Deletes all keys from `start` up to, not including, `end`.
-    package func deleteRange(from start: [UInt8], to end: [UInt8]) {
-        start.withUnsafeBytes { start in
-            end.withUnsafeBytes { end in
-                rocksdb_writebatch_delete_range(
-                    handle,
-                    start.baseAddress,
-                    start.count,
-                    end.baseAddress,
-                    end.count
-                )
-            }
-        }
-    }
 
     /// Forgets all changes.
     package func clear() { rocksdb_writebatch_clear(handle) }

@@ -105,6 +105,7 @@ package final class Aggregate: @unchecked Sendable {
 
     private func start() throws(StorageError) {
         context.scheduler.start()
+        for deletion in try VolumeDeletion.begun(in: context) { try deletion.finish() }
         for (msid, properties) in try storedVolumes() {
             let volume = try Volume.recover(msid, properties, context)
             open.withLock { $0[msid] = volume }
@@ -148,6 +149,7 @@ package final class Aggregate: @unchecked Sendable {
     ) throws(StorageError) -> Volume {
         try management.locked { () throws(StorageError) -> Volume in
             if let existing = volume(msid) { return existing }
+            try finishDeletion(of: msid)
             let available = context.availableBytes
             if isSpaceGuaranteed && sizeBytes > available {
                 throw StorageError(
@@ -165,25 +167,21 @@ package final class Aggregate: @unchecked Sendable {
     /// Deletes a volume with all its data, durably; absent is no error.
     package func deleteVolume(_ msid: VolumeMSID) throws(StorageError) {
         try management.locked { () throws(StorageError) in
-            guard let volume = volume(msid) else { return }
+            guard let volume = volume(msid) else { return try finishDeletion(of: msid) }
             volume.locked { volume.core.isBusy = true }
             volume.detachMirror()
             volume.flush()
             open.withLock { $0[msid] = nil }
-            let batch = RocksBatch()
-            var (start, end) = (ByteWriter(), ByteWriter())
-            start.appendBigEndian(msid.rawValue)
-            end.appendBigEndian(msid.rawValue + 1)
-            batch.deleteRange(from: start.bytes, to: end.bytes)
-            batch.delete(DatabaseKey.volume(msid))
-            do {
-                try context.database.write(batch, isSynced: true)
-                try SegmentStore.removeAll(directory: context.segmentDirectory(msid))
-            } catch let error as FileIOError { throw .io(error) } catch {
-                throw .metadata(RocksError(description: "\(error)"))
-            }
+            let deletion = VolumeDeletion(msid: msid, context: context)
+            try deletion.begin()
             volume.forgetAccounting()
+            try deletion.finish()
         }
+    }
+
+    /// Ends a deletion that an error cut off.
+    private func finishDeletion(of msid: VolumeMSID) throws(StorageError) {
+        for deletion in try VolumeDeletion.begun(in: context) where deletion.msid == msid { try deletion.finish() }
     }
 
     /// Bytes that volumes may use, use, and have left.
@@ -213,7 +211,8 @@ package final class Aggregate: @unchecked Sendable {
 
 /// What an aggregate directory says of itself.
 struct AggregateLabel {
-    static let formatVersion = 1
+    /// 2: no range of keys was ever deleted from the metadata (decision 0022).
+    static let formatVersion = 2
     var uuid: ObjectUUID
     var node: ObjectUUID
 
@@ -240,7 +239,7 @@ struct AggregateLabel {
         _ environment: Environment
     ) throws(StorageError) -> AggregateLabel {
         let path = directory + "/aggregate.label"
-        do throws(FileIOError) {
+        do {
             guard FileSystem.exists(path) else {
                 guard !FileSystem.exists(directory + "/metadata") else {
                     throw FileIOError(operation: "open", path: path, number: 2)
@@ -250,10 +249,19 @@ struct AggregateLabel {
                 return label
             }
             let text = String(decoding: try FileSystem.readAll(path), as: UTF8.self)
+            if let other = otherFormatVersion(text) {
+                throw StorageError(
+                    .conflict,
+                    "the aggregate in \(directory) has format version \(other), and this program writes \(formatVersion)",
+                    remedy: "move its volumes away with the program that wrote it, and give this one an empty directory"
+                )
+            }
             guard let label = AggregateLabel(text: text) else {
                 throw FileIOError(operation: "parse", path: path, number: 22)
             }
             return label
+        } catch let error as StorageError {
+            throw error
         } catch {
             throw StorageError(
                 .damaged,
@@ -268,6 +276,14 @@ struct AggregateLabel {
     init(uuid: ObjectUUID, node: ObjectUUID) {
         self.uuid = uuid
         self.node = node
+    }
+
+    private static func otherFormatVersion(_ text: String) -> Int? {
+        let words = text.prefix { $0 != "\n" }.split(separator: " ")
+        guard words.count == 3, words[0] == "godwit", words[1] == "aggregate", let version = Int(words[2]) else {
+            return nil
+        }
+        return version == formatVersion ? nil : version
     }
 
     init?(text: String) {

@@ -55,6 +55,7 @@ package struct RecordKey: Hashable, Sendable, Comparable {
 ///     removal    msid 8 | 0x14   | epoch 4          a snapshot that is being deleted
 ///     checkpoint msid 8 | 0x15
 ///     volume     0 x 8  | 0x01   | msid 8
+///     deletion   0 x 8  | 0x02   | msid 8           a volume that is being deleted
 enum DatabaseKey {
     /// Versions of one record share this many bytes: the length of the bloom-filtered prefix.
     static let recordPrefixLength = 25
@@ -68,6 +69,7 @@ enum DatabaseKey {
     static let removalKind: UInt8 = 0x14
     static let checkpointKind: UInt8 = 0x15
     static let volumeKind: UInt8 = 0x01
+    static let deletionKind: UInt8 = 0x02
 
     static func version(_ volume: VolumeMSID, _ key: RecordKey, _ epoch: Epoch) -> [UInt8] {
         var writer = ByteWriter(capacity: versionLength)
@@ -115,6 +117,10 @@ enum DatabaseKey {
         writer.appendBigEndian(volume.rawValue)
         writer.append(kind)
         return writer.bytes
+    }
+
+    static func deletion(_ msid: VolumeMSID) -> [UInt8] {
+        local(VolumeMSID(rawValue: 0), deletionKind, msid.rawValue)
     }
 
     static func volume(_ msid: VolumeMSID) -> [UInt8] { local(VolumeMSID(rawValue: 0), volumeKind, msid.rawValue) }

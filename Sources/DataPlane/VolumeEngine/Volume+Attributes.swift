@@ -15,6 +15,13 @@ extension VolumeCore {
         guard record.content!.type == .directory else { throw .file(.notDirectory) }
         return record
     }
+
+    /// The directory in which a directory has its name: metadata without it is damaged, and the caller gets an error.
+    func parent(of directory: Record<InodeContent>) throws(CoreFailure) -> Record<InodeContent> {
+        let parent = try inode(directory.content!.parent)
+        guard parent.content != nil else { throw .file(.inputOutput) }
+        return parent
+    }
 }
 
 extension Record<InodeContent> {

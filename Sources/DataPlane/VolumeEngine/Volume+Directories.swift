@@ -84,7 +84,7 @@ extension Volume {
         try transact(execution) { (core) throws(CoreFailure) in
             let record = try core.resolveDirectory(reference)
             try Permissions.check(Permissions.read, on: record.content!, by: credentials)
-            let parent = cookie < 2 ? try core.inode(record.content!.parent).attributes : record.attributes
+            let parent = cookie < 2 ? try core.parent(of: record).attributes : record.attributes
             let count = record.content!.entryCount
             guard count >= DirectoryIndexes.directoryEntriesMin, count <= DirectoryIndexes.directoryEntriesMax else {
                 return .large
@@ -110,7 +110,7 @@ extension Volume {
         try transact(execution) { (core) throws(CoreFailure) in
             let record = try core.resolveDirectory(reference)
             try Permissions.check(Permissions.read, on: record.content!, by: credentials)
-            let parent = cookie < 2 ? try core.inode(record.content!.parent).attributes : record.attributes
+            let parent = cookie < 2 ? try core.parent(of: record).attributes : record.attributes
             return DirectoryListing(
                 entries: Self.dots(after: cookie, record.attributes, parent),
                 isEnd: false,

@@ -172,9 +172,7 @@ extension Volume {
             try Permissions.check(Permissions.execute, on: record.content!, by: credentials)
             if name.elementsEqual([46]) { return (record.attributes, record.attributes) }
             if name.elementsEqual([46, 46]) {
-                let parent = try core.inode(record.content!.parent)
-                guard parent.content != nil else { throw .file(.stale) }
-                return (parent.attributes, record.attributes)
+                return (try core.parent(of: record).attributes, record.attributes)
             }
             let place = try core.place(name, in: record)
             guard place.isFound else { throw .file(.noEntry) }

@@ -22,7 +22,6 @@ final class StoreEntry {
 enum StoreChange {
     case put(StoreEntry)
     case delete([UInt8])
-    case deleteRange([UInt8], [UInt8])
 }
 
 /// An ordered store of keys with the contract of a RocksDB with one log: a batch happens as a whole; a synchronised
@@ -97,12 +96,6 @@ final class OrderedStore {
                 key.withUnsafeBytes { key in
                     if let before = set(key, nil) { undo.append((before, before)) }
                 }
-            case .deleteRange(let start, let end):
-                let first = start.withUnsafeBytes { position(of: $0) }
-                let last = end.withUnsafeBytes { position(of: $0) }
-                guard first < last else { continue }
-                undo += entries[first..<last].map { ($0, $0) }
-                entries.removeSubrange(first..<last)
             }
         }
         return undo

@@ -178,6 +178,9 @@ public func setTable(_ options: OpaquePointer?, _ table: OpaquePointer?) {}
 /// `rocksdb_readoptions_set_total_order_seek` of `rocksdb/c.h`.
 @c(rocksdb_readoptions_set_total_order_seek) public func setTotal(_ options: OpaquePointer?, _ value: UInt8) {}
 
+/// `rocksdb_readoptions_set_ignore_range_deletions` of `rocksdb/c.h`.
+@c(rocksdb_readoptions_set_ignore_range_deletions) public func setIgnore(_ options: OpaquePointer?, _ value: UInt8) {}
+
 /// `rocksdb_readoptions_set_read_tier` of `rocksdb/c.h`.
 @c(rocksdb_readoptions_set_read_tier) public func setTier(_ options: OpaquePointer?, _ value: CInt) {
     object(options, ReadOptions.self).isMemoryOnly = value == 1
@@ -301,19 +304,6 @@ public func batchPut(
 @c(rocksdb_writebatch_delete)
 public func batchDelete(_ batch: OpaquePointer?, _ key: UnsafePointer<CChar>?, _ count: Int) {
     object(batch, Batch.self).changes.append(.delete([UInt8](bytes(key, count))))
-}
-
-/// `rocksdb_writebatch_delete_range` of `rocksdb/c.h`.
-@c(rocksdb_writebatch_delete_range)
-public func batchDeleteRange(
-    _ batch: OpaquePointer?,
-    _ start: UnsafePointer<CChar>?,
-    _ startCount: Int,
-    _ end: UnsafePointer<CChar>?,
-    _ endCount: Int
-) {
-    let change = StoreChange.deleteRange([UInt8](bytes(start, startCount)), [UInt8](bytes(end, endCount)))
-    object(batch, Batch.self).changes.append(change)
 }
 
 // MARK: Iterators

@@ -108,9 +108,7 @@ package final class EtcdCluster {
     package func waitUntilHealthy(_ index: Int) throws {
         let deadline = Date() + 30
         while Date() < deadline {
-            if try Self.run("/usr/bin/curl", curlArguments + ["\(endpoints[index])/health"]).output.contains("true") {
-                return
-            }
+            if try curl(["\(endpoints[index])/health"]).contains("true") { return }
             usleep(50_000)
         }
         let log = (try? String(contentsOfFile: "\(directory)/m\(index).log", encoding: .utf8)) ?? ""
@@ -119,15 +117,29 @@ package final class EtcdCluster {
 
     /// Posts JSON to a member and returns what it says.
     package func post(_ index: Int, _ path: String, _ json: String) throws -> String {
-        try Self.run("/usr/bin/curl", curlArguments + ["-d", json, endpoints[index] + path]).output
+        try curl(["-d", json, endpoints[index] + path])
     }
 
-    private var curlArguments: [String] {
-        guard let certificates else { return ["-s", "-m", "5"] }
-        return [
-            "-s", "-m", "5", "--cacert", certificates.authority, "--cert", certificates.certificate, "--key",
-            certificates.key,
-        ]
+    /// Revokes every lease, with the keys that live by them.
+    package func revokeLeases(_ index: Int) throws {
+        struct Answer: Decodable {
+            struct Lease: Decodable {
+                private enum CodingKeys: String, CodingKey { case identifier = "ID" }
+
+                var identifier: String
+            }
+            var leases: [Lease]
+        }
+        let answer = try JSONDecoder().decode(Answer.self, from: Data(try post(index, "/v3/lease/leases", "{}").utf8))
+        for lease in answer.leases { _ = try post(index, "/v3/lease/revoke", #"{"ID":"\#(lease.identifier)"}"#) }
+    }
+
+    private func curl(_ arguments: [String]) throws -> String {
+        var all = ["-s", "-m", "5"]
+        if let certificates {
+            all += ["--cacert", certificates.authority, "--cert", certificates.certificate, "--key", certificates.key]
+        }
+        return try CommandRun(URL(filePath: "/usr/bin/curl"), all + arguments).output
     }
 
     /// The member that leads, nil when there is none that says so.
@@ -178,7 +190,7 @@ package final class EtcdCluster {
 
     private static func makeCertificates(_ directory: String) throws -> Certificates {
         func openssl(_ arguments: String...) throws {
-            let outcome = try run("/usr/bin/openssl", arguments)
+            let outcome = try CommandRun(URL(filePath: "/usr/bin/openssl"), arguments)
             guard outcome.status == 0 else { throw Failure(description: "openssl \(arguments): \(outcome.output)") }
         }
         let (authority, key) = ("\(directory)/ca.pem", "\(directory)/ca.key")
@@ -236,18 +248,5 @@ package final class EtcdCluster {
             certificate: "\(directory)/node.pem",
             key: "\(directory)/node.key"
         )
-    }
-
-    private static func run(_ path: String, _ arguments: [String]) throws -> (status: Int32, output: String) {
-        let process = Process()
-        process.executableURL = URL(filePath: path)
-        process.arguments = arguments
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        process.standardError = pipe
-        try process.run()
-        let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        return (process.terminationStatus, output)
     }
 }
