@@ -38,7 +38,7 @@ struct EtcdDaemonTests {
         }
 
         /// Starts the daemon; returns what it says on standard error when it does not come to serve.
-        func start() throws -> String? {
+        func start() async throws -> String? {
             let ready = "\(directory)/ready"
             try? FileManager.default.removeItem(atPath: ready)
             let process = Process()
@@ -52,7 +52,7 @@ struct EtcdDaemonTests {
             let deadline = Date() + 30
             while process.isRunning, Date() < deadline {
                 if FileManager.default.fileExists(atPath: ready) { return nil }
-                usleep(20_000)
+                try await Task.sleep(for: .milliseconds(20))
             }
             return try String(contentsOfFile: log, encoding: .utf8)
         }
@@ -73,11 +73,11 @@ struct EtcdDaemonTests {
         }
 
         /// Waits for words in what it logs.
-        func waitForLog(_ words: String) throws {
+        func waitForLog(_ words: String) async throws {
             let deadline = Date() + 30
             while !(try String(contentsOfFile: log, encoding: .utf8)).contains(words) {
                 try #require(Date() < deadline, "the daemon never said '\(words)'")
-                usleep(20_000)
+                try await Task.sleep(for: .milliseconds(20))
             }
         }
 
@@ -92,51 +92,51 @@ struct EtcdDaemonTests {
         return socket.port
     }
 
-    @Test func aNodeLivesOnEtcdAndComesBackAtOnce() throws {
-        let cluster = try EtcdCluster(members: 1)
+    @Test func aNodeLivesOnEtcdAndComesBackAtOnce() async throws {
+        let cluster = try await EtcdCluster(members: 1)
         let node = try Node(cluster, port: try freePort())
-        #expect(try node.start() == nil)
+        #expect(try await node.start() == nil)
         #expect(try node.godwit("svm", "create", "--name", "tenant").status == 0)
         // After a crash its own session is no obstacle, though the lease lives on for seconds.
         node.crash()
         let begun = ContinuousClock.now
-        #expect(try node.start() == nil)
+        #expect(try await node.start() == nil)
         #expect(ContinuousClock.now - begun < .seconds(4))
         #expect(try node.godwit("svm", "show").output.contains("tenant"))
         // A second daemon of the same name is refused while this one lives.
         let second = try Node(cluster, port: try freePort())
-        let refusal = try #require(try second.start())
+        let refusal = try #require(try await second.start())
         #expect(refusal.contains("another godwitd runs as node 'alpha-01'"))
         #expect(refusal.contains("database.etcd.prefix"))
         node.end(SIGTERM)
-        #expect(try node.start() == nil)
+        #expect(try await node.start() == nil)
     }
 
-    @Test func withoutEtcdCommandsFailWithARemedyAndTheNodeGoesOn() throws {
-        let cluster = try EtcdCluster(members: 1)
+    @Test func withoutEtcdCommandsFailWithARemedyAndTheNodeGoesOn() async throws {
+        let cluster = try await EtcdCluster(members: 1)
         let node = try Node(cluster, port: try freePort())
-        #expect(try node.start() == nil)
+        #expect(try await node.start() == nil)
         cluster.crash(0)
         let failed = try node.godwit("svm", "create", "--name", "tenant")
         #expect(failed.status != 0)
         #expect(failed.output.contains("majority") && failed.output.contains("remedy"))
-        try node.waitForLog("was not renewed")
+        try await node.waitForLog("was not renewed")
         try cluster.start(0)
-        try cluster.waitUntilHealthy(0)
+        try await cluster.waitUntilHealthy(0)
         #expect(try node.godwit("svm", "create", "--name", "tenant").status == 0)
         // What an outage longer than the lease does: the session is begun again.
         try cluster.revokeLeases(0)
-        try node.waitForLog("was begun again")
-        let refusal = try Node(cluster, port: try freePort()).start()
+        try await node.waitForLog("was begun again")
+        let refusal = try await Node(cluster, port: try freePort()).start()
         #expect(refusal?.contains("another godwitd runs") == true)
         node.end(SIGTERM)
-        #expect(try node.start() == nil)
+        #expect(try await node.start() == nil)
     }
 
-    @Test func anEtcdThatIsNotThereIsNamed() throws {
-        let cluster = try EtcdCluster(members: 1)
+    @Test func anEtcdThatIsNotThereIsNamed() async throws {
+        let cluster = try await EtcdCluster(members: 1)
         cluster.crash(0)
-        let refusal = try Node(cluster, port: try freePort()).start()
+        let refusal = try await Node(cluster, port: try freePort()).start()
         #expect(refusal?.contains(cluster.endpoints[0]) == true)
         #expect(refusal?.contains("Connection refused") == true)
     }

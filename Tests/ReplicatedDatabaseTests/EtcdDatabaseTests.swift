@@ -41,7 +41,7 @@ struct EtcdDatabaseTests {
     }
 
     @Test func keepsTheContract() async throws {
-        let cluster = try EtcdCluster(members: 1)
+        let cluster = try await EtcdCluster(members: 1)
         for (number, clause) in DatabaseContract.clauses.enumerated() {
             try await withDatabase(cluster, prefix: "clause-\(number)/") { database in
                 do { try await clause.run(database) } catch { Issue.record("\(clause.name): \(error)") }
@@ -50,7 +50,7 @@ struct EtcdDatabaseTests {
     }
 
     @Test func aWatchFromCompactedHistorySaysSo() async throws {
-        let cluster = try EtcdCluster(members: 1)
+        let cluster = try await EtcdCluster(members: 1)
         try await withDatabase(cluster) { database in
             var revision: Int64 = 0
             for number in 0..<10 { revision = try await put(database, "key", [UInt8(number)]) }
@@ -69,7 +69,7 @@ struct EtcdDatabaseTests {
     /// The leader dies in the middle of a stream of compare-and-set transactions: none that was acknowledged is lost, and
     /// the watch shows each change once.
     @Test func survivesTheDeathOfTheLeader() async throws {
-        let cluster = try EtcdCluster(members: 3)
+        let cluster = try await EtcdCluster(members: 3)
         try await withDatabase(cluster) { database in
             let start = try await put(database, "counter", [])
             let seen = Task {
@@ -117,7 +117,7 @@ struct EtcdDatabaseTests {
     }
 
     @Test func withoutAMajorityNothingIsAnsweredAndAfterwardsEverything() async throws {
-        let cluster = try EtcdCluster(members: 3)
+        let cluster = try await EtcdCluster(members: 3)
         try await withDatabase(cluster, callMilliseconds: 3000) { database in
             _ = try await put(database, "key", [1])
             cluster.crash(0)
@@ -129,7 +129,7 @@ struct EtcdDatabaseTests {
                 #expect(ContinuousClock.now - begun < .seconds(8))
             }
             try cluster.start(0)
-            try cluster.waitUntilHealthy(2)
+            try await cluster.waitUntilHealthy(2)
             _ = try await put(database, "key", [3])
             #expect(try await database.get("key")?.value == [3])
         }
@@ -142,7 +142,7 @@ struct EtcdDatabaseTests {
 
     /// A member that is stopped keeps its connections and answers nothing: reads and watches go to the others.
     @Test func goesAroundAStoppedMember() async throws {
-        let cluster = try EtcdCluster(members: 3)
+        let cluster = try await EtcdCluster(members: 3)
         try await withDatabase(cluster) { database in
             let revision = try await put(database, "key", [1])
             var changes = database.watch(prefix: "", after: revision).makeAsyncIterator()
@@ -174,8 +174,8 @@ struct EtcdDatabaseTests {
     }
 
     @Test func speaksTLSAndRefusesStrangers() async throws {
-        let cluster = try EtcdCluster(members: 1, isEncrypted: true)
-        let stranger = try EtcdCluster(members: 1, isEncrypted: true)
+        let cluster = try await EtcdCluster(members: 1, isEncrypted: true)
+        let stranger = try await EtcdCluster(members: 1, isEncrypted: true)
         try await withDatabase(cluster) { database in
             _ = try await put(database, "key", [1])
             #expect(try await database.get("key")?.value == [1])
@@ -206,7 +206,7 @@ struct EtcdDatabaseTests {
     }
 
     @Test func whatIsTooMuchForEtcdIsRefusedWithARemedy() async throws {
-        let cluster = try EtcdCluster(members: 1)
+        let cluster = try await EtcdCluster(members: 1)
         try await withDatabase(cluster) { database in
             let changes = (0..<1001).map { DatabaseChange.put(key: "key\($0)", value: []) }
             await #expect {
@@ -220,7 +220,7 @@ struct EtcdDatabaseTests {
     }
 
     @Test func keysGoWithTheirLease() async throws {
-        let cluster = try EtcdCluster(members: 1)
+        let cluster = try await EtcdCluster(members: 1)
         try await withDatabase(cluster) { database in
             let kept = try await database.grantLease(seconds: 2)
             let left = try await database.grantLease(seconds: 2)

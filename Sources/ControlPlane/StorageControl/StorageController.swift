@@ -15,6 +15,8 @@ package struct AggregateSetting: Equatable, Sendable {
     package var directory: String
     /// Bytes that its volumes together may use.
     package var capacityBytes: UInt64
+    /// Size of its commit journal; nil for what is usual.
+    package var journalBytes: Int?
 
     /// Makes a setting.
     package init(name: String, directory: String, capacityBytes: UInt64) {
@@ -258,6 +260,7 @@ package final class StorageController: Sendable {
         let options = AggregateOptions(
             node: node.uuid,
             capacityBytes: setting.capacityBytes,
+            journalBytes: setting.journalBytes,
             onEvent: { events.record($0) }
         )
         let aggregate: Aggregate

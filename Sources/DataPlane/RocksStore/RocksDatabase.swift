@@ -52,9 +52,9 @@ package final class RocksDatabase: @unchecked Sendable {
         rocksdb_options_set_paranoid_checks(options, 1)
         rocksdb_options_set_keep_log_file_num(options, 4)
         rocksdb_options_set_max_open_files(options, -1)
-        // A log ends where its last record is not whole, which is what a crash leaves. Damage before the end refuses to
-        // open, rather than to drop what was acknowledged after it.
-        rocksdb_options_set_wal_recovery_mode(options, Int32(rocksdb_tolerate_corrupted_tail_records_recovery))
+        // A log ends where something is not whole: what was not synchronised, a crash leaves in pieces. Whether that is all
+        // of what must be there is for the caller to find out (see `CommitJournal`).
+        rocksdb_options_set_wal_recovery_mode(options, Int32(rocksdb_point_in_time_recovery))
         cache = rocksdb_cache_create_lru(cacheBytes)
         let table = rocksdb_block_based_options_create()
         rocksdb_block_based_options_set_block_cache(table, cache)
@@ -146,6 +146,13 @@ package final class RocksDatabase: @unchecked Sendable {
         if message != nil { throw RocksDatabase.error(message) }
     }
 
+    /// Makes everything that was written before durable in the log.
+    package func synchronizeLog() throws(RocksError) {
+        var message: UnsafeMutablePointer<CChar>?
+        rocksdb_flush_wal(handle, 1, &message)
+        if message != nil { throw RocksDatabase.error(message) }
+    }
+
     /// Writes the memory's part of a range of keys out and rewrites the files that hold it without what was deleted: the
     /// logs and files that only deleted records keep alive go. Reads and writes go on meanwhile.
     package func compact(from start: [UInt8], to end: [UInt8]) {
@@ -188,7 +195,19 @@ package struct RocksBatch: ~Copyable {
     /// An empty batch.
     package init() { handle = rocksdb_writebatch_create() }
 
+    /// A batch with the bytes that `data` of another one had.
+    package init(_ data: UnsafeRawBufferPointer) {
+        handle = rocksdb_writebatch_create_from(data.baseAddress, data.count)
+    }
+
     deinit { rocksdb_writebatch_destroy(handle) }
+
+    /// The changes as bytes, valid until the next change.
+    package var data: UnsafeRawBufferPointer {
+        var count = 0
+        let start = rocksdb_writebatch_data(handle, &count)
+        return UnsafeRawBufferPointer(start: start, count: count)
+    }
 
     /// Changes in the batch.
     package var count: Int { Int(rocksdb_writebatch_count(handle)) }

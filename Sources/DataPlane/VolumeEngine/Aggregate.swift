@@ -22,6 +22,8 @@ package struct AggregateOptions: Sendable {
     package var node: ObjectUUID
     /// Bytes that all volumes together may use.
     package var capacityBytes: UInt64
+    /// Size of the commit journal.
+    package var journalBytes: Int
     /// Told of events, on any thread.
     package var onEvent: @Sendable (StorageEvent) -> Void
 
@@ -29,10 +31,12 @@ package struct AggregateOptions: Sendable {
     package init(
         node: ObjectUUID,
         capacityBytes: UInt64,
+        journalBytes: Int? = nil,
         onEvent: @escaping @Sendable (StorageEvent) -> Void = { _ in }
     ) {
         self.node = node
         self.capacityBytes = capacityBytes
+        self.journalBytes = journalBytes ?? CommitJournal.sizeBytes
         self.onEvent = onEvent
     }
 }
@@ -43,6 +47,7 @@ package struct AggregateOptions: Sendable {
 ///         aggregate.label   what this is, whose it is: uuid, node, format version
 ///         lock              locked by the process that has it open
 ///         metadata/         one RocksDB for all volumes
+///         journal           commits that the metadata's log may not have yet
 ///         segments/         a folder of data files for each volume
 package final class Aggregate: @unchecked Sendable {
     // Proof of Sendable: `open` is touched under its mutex; the rest is immutable or thread-safe itself.
@@ -85,9 +90,15 @@ package final class Aggregate: @unchecked Sendable {
                 prefixLength: DatabaseKey.recordPrefixLength,
                 cacheBytes: cacheBytes
             )
+            let journal = try CommitJournalRecovery(
+                directory: directory,
+                sizeBytes: options.journalBytes,
+                database: database
+            ).open()
             let context = AggregateContext(
                 directory: directory,
                 database: database,
+                journal: journal,
                 environment: environment,
                 options: options
             )
@@ -104,6 +115,7 @@ package final class Aggregate: @unchecked Sendable {
     }
 
     private func start() throws(StorageError) {
+        context.journal.start()
         context.scheduler.start()
         for deletion in try VolumeDeletion.begun(in: context) { try deletion.finish() }
         for (msid, properties) in try storedVolumes() {
@@ -202,6 +214,7 @@ package final class Aggregate: @unchecked Sendable {
             volume.flush()
         }
         context.scheduler.stop()
+        context.journal.stop()
         open.withLock { $0 = [:] }
         context.database.close()
         // Closing the file gives the lock back.

@@ -8,6 +8,7 @@ import Synchronization
 final class AggregateContext: Sendable {
     let directory: String
     let database: RocksDatabase
+    let journal: CommitJournal
     let environment: Environment
     let options: AggregateOptions
     let scheduler = CommitScheduler()
@@ -18,9 +19,16 @@ final class AggregateContext: Sendable {
     /// Whether the file system under the aggregate is about to be full.
     let isHostFull = Atomic<Bool>(false)
 
-    init(directory: String, database: RocksDatabase, environment: Environment, options: AggregateOptions) {
+    init(
+        directory: String,
+        database: RocksDatabase,
+        journal: CommitJournal,
+        environment: Environment,
+        options: AggregateOptions
+    ) {
         self.directory = directory
         self.database = database
+        self.journal = journal
         self.environment = environment
         self.options = options
     }

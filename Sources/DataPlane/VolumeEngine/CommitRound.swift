@@ -24,7 +24,9 @@ enum CommitRound {
             for (volume, work) in begun {
                 for segment in work.bulkSegments { try volume.segments.synchronize(segment) }
             }
-            try first.volume.context.database.write(batch, isSynced: true)
+            try first.volume.context.journal.commit(batch) {
+                for (volume, work) in begun { volume.noteDurable(work.number) }
+            }
         } catch {
             // The page cache may have dropped what it could not write, so that going on could lose acknowledged data:
             // the process ends and recovers from what is durable.

@@ -56,6 +56,7 @@ package struct RecordKey: Hashable, Sendable, Comparable {
 ///     checkpoint msid 8 | 0x15
 ///     volume     0 x 8  | 0x01   | msid 8
 ///     deletion   0 x 8  | 0x02   | msid 8           a volume that is being deleted
+///     commit     0 x 8  | 0x03                      number of the last commit of the aggregate
 enum DatabaseKey {
     /// Versions of one record share this many bytes: the length of the bloom-filtered prefix.
     static let recordPrefixLength = 25
@@ -70,6 +71,8 @@ enum DatabaseKey {
     static let checkpointKind: UInt8 = 0x15
     static let volumeKind: UInt8 = 0x01
     static let deletionKind: UInt8 = 0x02
+    /// Number of the last commit of the aggregate.
+    static let lastCommit = prefix(VolumeMSID(rawValue: 0), 0x03)
 
     static func version(_ volume: VolumeMSID, _ key: RecordKey, _ epoch: Epoch) -> [UInt8] {
         var writer = ByteWriter(capacity: versionLength)

@@ -24,11 +24,13 @@ package final class Volume: @unchecked Sendable {
     /// Serialises snapshots, restores, resizes and the work of the reclaimer.
     let management = Monitor()
     private let lock = Mutex<Void>(())
-    private var waiters: [(ticket: CommitTicket, completion: DurableCompletion)] = []
+    private var waiters: [Waiter] = []
     private var isScheduled = false
     /// The last durable commit when `hasBeenQuiet` was asked.
     private var durableWhenAsked: UInt64 = 0
     private var durable: UInt64
+    /// The last commit that the database has: it gets a commit when that is durable already.
+    private var stored: UInt64
     private var mirror: (any CommitMirror)?
     /// The last commit that the mirror must confirm, and the last that it has confirmed.
     private var mirrorConfirmed: UInt64 = .max
@@ -42,6 +44,7 @@ package final class Volume: @unchecked Sendable {
         self.segments = segments
         self.core = core
         self.durable = durable
+        stored = durable
         reader = VolumeReader(database: context.database, msid: msid)
     }
 
@@ -100,16 +103,22 @@ package final class Volume: @unchecked Sendable {
     /// Calls `completion` when the ticket's change is durable (here and, while the volume is INSYNC, on its mirror): on
     /// this thread if it is already, otherwise on a committer's. Durable completions run in the order of their tickets.
     package func whenDurable(_ ticket: CommitTicket, _ completion: @escaping DurableCompletion) {
+        wait(Waiter(ticket: ticket, isForDatabase: false, completion: completion))
+    }
+
+    private func wait(_ waiter: Waiter) {
+        let completion = waiter.completion
         let mustSchedule: Bool? = locked {
-            if ticket.rawValue <= settled { return nil }
-            waiters.append((ticket, completion))
+            if waiter.ticket.rawValue <= settled(inDatabase: waiter.isForDatabase) { return nil }
+            waiters.append(waiter)
             return claimSchedule()
         }
         guard let mustSchedule else { return completion(false) }
         if mustSchedule { context.scheduler.schedule(self) }
     }
 
-    /// Waits until everything that was ordered is durable. For worker threads.
+    /// Waits until everything that was ordered is durable, and in the database for those who read it there. For worker
+    /// threads.
     func flush() { waitUntilDurable(orderedTicket) }
 
     /// The ticket of everything that was ordered.
@@ -117,15 +126,18 @@ package final class Volume: @unchecked Sendable {
         locked { CommitTicket(rawValue: core.pending.isEmpty ? core.pending.number - 1 : core.pending.number) }
     }
 
-    /// Waits until what a ticket stands for is durable. For worker threads.
+    /// Waits until what a ticket stands for is durable and in the database. For worker threads.
     package func waitUntilDurable(_ ticket: CommitTicket) {
         let parking = Parking()
-        whenDurable(ticket) { _ in parking.leave() }
+        wait(Waiter(ticket: ticket, isForDatabase: true) { _ in parking.leave() })
         parking.stay()
     }
 
-    /// The last commit that may be answered.
-    private var settled: UInt64 { isMirrorInSync ? min(durable, mirrorConfirmed) : durable }
+    /// The last commit that may be answered, or that is in the database, too.
+    private func settled(inDatabase: Bool) -> UInt64 {
+        let here = inDatabase ? stored : durable
+        return isMirrorInSync ? min(here, mirrorConfirmed) : here
+    }
 
     /// Whether nothing was committed since the last call.
     func hasBeenQuiet() -> Bool {
@@ -164,10 +176,16 @@ package final class Volume: @unchecked Sendable {
         return prepared.work
     }
 
-    /// Notes that a commit is durable, and answers those who waited for it.
+    /// Notes that a commit is durable, and answers the clients that waited for it.
+    func noteDurable(_ number: UInt64) {
+        locked { durable = number }
+        runWaiters()
+    }
+
+    /// Notes that a durable commit is in the database.
     func endCommit(_ work: CommitWork) {
         locked {
-            durable = work.number
+            stored = work.number
             core.finishCommit(work.number)
             deferredOutstanding += work.deferred
             deadSegments += work.deadSegments
@@ -208,10 +226,13 @@ package final class Volume: @unchecked Sendable {
 
     private func runWaiters() {
         let ready = locked { () -> [DurableCompletion] in
-            let limit = settled
-            guard waiters.contains(where: { $0.ticket.rawValue <= limit }) else { return [] }
-            let ready = waiters.filter { $0.ticket.rawValue <= limit }
-            waiters.removeAll { $0.ticket.rawValue <= limit }
+            let limits = (answer: settled(inDatabase: false), database: settled(inDatabase: true))
+            func isReady(_ waiter: Waiter) -> Bool {
+                waiter.ticket.rawValue <= (waiter.isForDatabase ? limits.database : limits.answer)
+            }
+            guard waiters.contains(where: isReady) else { return [] }
+            let ready = waiters.filter(isReady)
+            waiters.removeAll(where: isReady)
             return ready.map(\.completion)
         }
         for completion in ready { completion(ready.count == 1) }
@@ -298,6 +319,14 @@ package final class Volume: @unchecked Sendable {
             }
         }
     }
+}
+
+/// Somebody who waits for a commit.
+private struct Waiter {
+    let ticket: CommitTicket
+    /// Whether the commit must be in the database as well.
+    let isForDatabase: Bool
+    let completion: DurableCompletion
 }
 
 /// Called when a change is durable. `isAlone` says that a commit has made this one change durable and no other, so that

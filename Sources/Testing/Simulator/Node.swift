@@ -149,7 +149,9 @@ final class Node: @unchecked Sendable {
             log: simulation.logger(name)
         )
         let silenced = try await source.settleAfterRestart()
-        let aggregate = AggregateSetting(name: "aggregate", directory: "/\(name)/aggregate", capacityBytes: 1 << 32)
+        var aggregate = AggregateSetting(name: "aggregate", directory: "/\(name)/aggregate", capacityBytes: 1 << 32)
+        // So small that its halves are filled often.
+        aggregate.journalBytes = 64 << 10
         try await controller.start(aggregates: [aggregate], holding: silenced)
         try await source.finishAfterRestart()
         self.source = source

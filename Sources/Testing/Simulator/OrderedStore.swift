@@ -1,3 +1,5 @@
+import Bytes
+
 /// A key and its value, in one piece of memory that does not move: iterators hand out pointers into it.
 final class StoreEntry {
     private let memory: UnsafeMutableRawBufferPointer
@@ -22,6 +24,47 @@ final class StoreEntry {
 enum StoreChange {
     case put(StoreEntry)
     case delete([UInt8])
+
+    /// The changes as bytes, never none.
+    static func encode(_ changes: [StoreChange]) -> [UInt8] {
+        var writer = ByteWriter(capacity: 1024)
+        writer.append(UInt32(changes.count))
+        for change in changes {
+            switch change {
+            case .put(let entry):
+                writer.append(UInt8(1))
+                writer.append(counted: [UInt8](entry.key))
+                writer.append(counted: [UInt8](entry.value))
+            case .delete(let key):
+                writer.append(UInt8(0))
+                writer.append(counted: key)
+            }
+        }
+        return writer.bytes
+    }
+
+    /// Changes out of bytes whose checksum was right.
+    static func decode(_ bytes: UnsafeRawBufferPointer) -> [StoreChange] {
+        var reader = ByteReader(bytes)
+        func changes() throws(ByteFormatError) -> [StoreChange] {
+            let count = try reader.read(UInt32.self)
+            var changes: [StoreChange] = []
+            for _ in 0..<count {
+                let isPut = try reader.read(UInt8.self) == 1
+                let key = try reader.readCounted(limit: bytes.count)
+                guard isPut else {
+                    changes.append(.delete(key))
+                    continue
+                }
+                let value = try reader.readCounted(limit: bytes.count)
+                changes.append(
+                    key.withUnsafeBytes { key in value.withUnsafeBytes { .put(StoreEntry(key, $0)) } }
+                )
+            }
+            return changes
+        }
+        do { return try changes() } catch { fatalError("a batch is not what it was: \(error)") }
+    }
 }
 
 /// An ordered store of keys with the contract of a RocksDB with one log: a batch happens as a whole; a synchronised
@@ -85,6 +128,14 @@ final class OrderedStore {
         inFlight[number] = nil
         _ = apply(changes)
         unsynced.removeAll { $0.number < number }
+    }
+
+    /// Makes everything durable that was written before.
+    func synchronizeLog() {
+        disk.touched()
+        let number = nextNumber
+        disk.wait()
+        unsynced.removeAll { $0.number <= number }
     }
 
     private func apply(_ changes: [StoreChange]) -> Undo {

@@ -181,8 +181,14 @@ final class DiskFile: FileSubstitute, @unchecked Sendable {
 
     func write(_ buffer: UnsafeRawBufferPointer, at offset: Int) throws(FileIOError) {
         disk.touched()
-        if disk.isFull { throw FileIOError(operation: "pwrite", path: "", number: 28) }
         var position = offset
+        if disk.isFull {
+            // What is there already can be written over.
+            let range = offset / SimulatedDisk.pageBytes...(offset + max(1, buffer.count) - 1) / SimulatedDisk.pageBytes
+            guard range.allSatisfy({ $0 < pages.count && pages[$0] != nil }) else {
+                throw FileIOError(operation: "pwrite", path: "", number: 28)
+            }
+        }
         while position < offset + buffer.count {
             let page = position / SimulatedDisk.pageBytes
             let within = position % SimulatedDisk.pageBytes

@@ -33,6 +33,10 @@ private final class WriteOptions {
 
 private final class Batch {
     var changes: [StoreChange] = []
+    /// The changes as bytes, for as long as the caller may look at them.
+    var data: UnsafeMutableRawBufferPointer?
+
+    deinit { data?.deallocate() }
 }
 
 /// A position over the state of the database when it was made.
@@ -262,6 +266,16 @@ public func write(
     object(database, OpenStore.self).store.write(changes, isSynced: object(options, WriteOptions.self).isSynced)
 }
 
+/// `rocksdb_flush_wal` of `rocksdb/c.h`.
+@c(rocksdb_flush_wal)
+public func flushLog(
+    _ database: OpaquePointer?,
+    _ isSynced: UInt8,
+    _ message: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
+) {
+    object(database, OpenStore.self).store.synchronizeLog()
+}
+
 /// `rocksdb_compact_range` of `rocksdb/c.h`: what is deleted takes no room here.
 @c(rocksdb_compact_range)
 public func compactRange(
@@ -276,6 +290,26 @@ public func compactRange(
 
 /// `rocksdb_writebatch_create` of `rocksdb/c.h`.
 @c(rocksdb_writebatch_create) public func batchCreate() -> OpaquePointer { made(Batch()) }
+
+/// `rocksdb_writebatch_data` of `rocksdb/c.h`.
+@c(rocksdb_writebatch_data)
+public func batchData(_ batch: OpaquePointer?, _ count: UnsafeMutablePointer<Int>?) -> UnsafePointer<CChar>? {
+    let batch = object(batch, Batch.self)
+    let encoded = StoreChange.encode(batch.changes)
+    batch.data?.deallocate()
+    batch.data = .allocate(byteCount: encoded.count, alignment: 8)
+    batch.data!.copyBytes(from: encoded)
+    count?.pointee = encoded.count
+    return UnsafePointer(batch.data!.baseAddress!.assumingMemoryBound(to: CChar.self))
+}
+
+/// `rocksdb_writebatch_create_from` of `rocksdb/c.h`.
+@c(rocksdb_writebatch_create_from)
+public func batchCreateFrom(_ data: UnsafePointer<CChar>?, _ count: Int) -> OpaquePointer {
+    let batch = Batch()
+    batch.changes = StoreChange.decode(bytes(data, count))
+    return made(batch)
+}
 
 /// `rocksdb_writebatch_destroy` of `rocksdb/c.h`.
 @c(rocksdb_writebatch_destroy) public func batchDestroy(_ batch: OpaquePointer?) { release(batch) }

@@ -34,7 +34,7 @@ package final class EtcdCluster {
     private var members: [Member] = []
 
     /// Starts `count` members and waits until they answer.
-    package init(members count: Int, isEncrypted: Bool = false) throws {
+    package init(members count: Int, isEncrypted: Bool = false) async throws {
         directory = FileManager.default.temporaryDirectory.appending(path: "godwit-etcd-\(UUID().uuidString)").path
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         certificates = isEncrypted ? try Self.makeCertificates(directory) : nil
@@ -43,7 +43,7 @@ package final class EtcdCluster {
             members.append(Member(clientPort: ports[2 * index], peerPort: ports[2 * index + 1]))
         }
         for index in members.indices { try start(index) }
-        for index in members.indices { try waitUntilHealthy(index) }
+        for index in members.indices { try await waitUntilHealthy(index) }
     }
 
     deinit {
@@ -105,11 +105,11 @@ package final class EtcdCluster {
     }
 
     /// Waits until the client port is there and the member knows a leader.
-    package func waitUntilHealthy(_ index: Int) throws {
+    package func waitUntilHealthy(_ index: Int) async throws {
         let deadline = Date() + 30
         while Date() < deadline {
             if try curl(["\(endpoints[index])/health"]).contains("true") { return }
-            usleep(50_000)
+            try await Task.sleep(for: .milliseconds(50))
         }
         let log = (try? String(contentsOfFile: "\(directory)/m\(index).log", encoding: .utf8)) ?? ""
         throw Failure(description: "etcd member \(index) is not healthy after 30 s: \(log.suffix(2000))")

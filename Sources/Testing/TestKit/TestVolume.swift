@@ -16,20 +16,28 @@ package final class TestVolume {
     package let events = EventCollector()
     private let node: ObjectUUID
     private let capacityBytes: UInt64
+    private let journalBytes: Int?
 
     /// Makes an aggregate with a volume of `sizeBytes`.
     package init(
         sizeBytes: UInt64 = 1 << 40,
         capacityBytes: UInt64 = 1 << 40,
         isReplica: Bool = false,
-        msid: UInt64 = 7
+        msid: UInt64 = 7,
+        journalBytes: Int? = nil
     ) throws {
         directory = try TemporaryDirectory.make()
         node = ObjectUUID.random(.system)
         self.capacityBytes = capacityBytes
+        self.journalBytes = journalBytes
         aggregate = try Aggregate.open(
             directory: directory,
-            options: AggregateOptions(node: node, capacityBytes: capacityBytes, onEvent: events.add),
+            options: AggregateOptions(
+                node: node,
+                capacityBytes: capacityBytes,
+                journalBytes: journalBytes,
+                onEvent: events.add
+            ),
             environment: .system
         )
         volume = try aggregate.createVolume(
@@ -45,23 +53,38 @@ package final class TestVolume {
         aggregate.close()
         aggregate = try Aggregate.open(
             directory: directory,
-            options: AggregateOptions(node: node, capacityBytes: capacityBytes, onEvent: events.add),
+            options: AggregateOptions(
+                node: node,
+                capacityBytes: capacityBytes,
+                journalBytes: journalBytes,
+                onEvent: events.add
+            ),
             environment: .system
         )
         volume = aggregate.volume(volume.msid)!
     }
 
-    /// Opens a copy of the aggregate's files as they are at this moment: what a crash would leave behind.
-    package func openCopy() throws -> TestVolume { try TestVolume(copyOf: self) }
+    /// Opens a copy of the aggregate's files as they are at this moment: what a crash would leave behind. `change` is shown
+    /// the copy's folder before that.
+    package func openCopy(changing change: (String) throws -> Void = { _ in }) throws -> TestVolume {
+        try TestVolume(copyOf: self, change)
+    }
 
-    private init(copyOf original: TestVolume) throws {
+    private init(copyOf original: TestVolume, _ change: (String) throws -> Void) throws {
         directory = try TemporaryDirectory.make()
         node = original.node
         capacityBytes = original.capacityBytes
+        journalBytes = original.journalBytes
         try TemporaryDirectory.copy(original.directory, to: directory)
+        try change(directory)
         aggregate = try Aggregate.open(
             directory: directory,
-            options: AggregateOptions(node: node, capacityBytes: capacityBytes, onEvent: events.add),
+            options: AggregateOptions(
+                node: node,
+                capacityBytes: capacityBytes,
+                journalBytes: journalBytes,
+                onEvent: events.add
+            ),
             environment: .system
         )
         volume = aggregate.volume(original.volume.msid)!
