@@ -52,12 +52,42 @@ private final class RecordingService: ClientService {
     func importProtocolState(_ state: [UInt8]) throws {}
 }
 
+/// A database that answers so many reads, and then no more until it is told to.
+private final class SilentDatabase: ReplicatedDatabase {
+    let answersLeft = Mutex(Int.max)
+    private let database = InMemoryDatabase()
+
+    private func answer() throws(DatabaseError) {
+        let isSilent = answersLeft.withLock { left in
+            if left > 0 { left -= 1 }
+            return left == 0
+        }
+        if isSilent { throw DatabaseError(.unavailable, "nobody answers") }
+    }
+
+    func get(_ key: String) async throws(DatabaseError) -> DatabaseRecord? {
+        try answer()
+        return try await database.get(key)
+    }
+    func range(prefix: String) async throws(DatabaseError) -> (records: [DatabaseRecord], revision: Int64) {
+        try answer()
+        return try await database.range(prefix: prefix)
+    }
+    func transact(
+        when conditions: [DatabaseCondition],
+        _ changes: [DatabaseChange]
+    ) async throws(DatabaseError) -> TransactionOutcome { try await database.transact(when: conditions, changes) }
+    func watch(prefix: String, after revision: Int64) -> AsyncThrowingStream<WatchEvent, any Error> {
+        database.watch(prefix: prefix, after: revision)
+    }
+}
+
 @Suite("Storage controller", .serialized)
 struct StorageControllerTests {
     /// A node on a directory of its own; `restart` is what a new process would do.
     private struct Node {
         let directory: String
-        let database = InMemoryDatabase()
+        let database = SilentDatabase()
         var store: ConfigurationStore { ConfigurationStore(database) }
 
         func start(holding: Set<ObjectUUID> = []) async throws -> StorageController {
@@ -129,6 +159,37 @@ struct StorageControllerTests {
             #expect(try controller.openVolume(record).space().sizeBytes == 96 << 20)
             await controller.stop()
         }
+    }
+
+    /// Wherever in its start the database falls silent: the start fails, or what it could not do is done later.
+    @Test func aStartWithoutTheDatabaseEndsOrIsMadeGood() async throws {
+        let unserved = Mutex(0)
+        for answers in 1..<10 {
+            try await withNode { node in
+                var controller = try await node.start()
+                let svm = try await controller.createSVM(named: "tenant", comment: "")
+                try await controller.createVolume(try await volume("data", svm, controller))
+                await controller.stop()
+                node.database.answersLeft.withLock { $0 = answers }
+                let started = try? await node.start()
+                node.database.answersLeft.withLock { $0 = .max }
+                guard let started else { return }
+                controller = started
+                if controller.service(of: svm.uuid) == nil { unserved.withLock { $0 += 1 } }
+                let rounds = Mutex(0)
+                let waiting = Waiting { _ in
+                    let round = rounds.withLock { round in
+                        round += 1
+                        return round
+                    }
+                    if round > 1 { throw CancellationError() }
+                }
+                await controller.retryFailures(waiting)
+                #expect(try service(svm, controller).volumeNames == ["data"])
+                await controller.stop()
+            }
+        }
+        #expect(unserved.withLock { $0 } > 0)
     }
 
     @Test func whatTheDataPlaneRefusesIsTakenBack() async throws {

@@ -1,4 +1,5 @@
 package import ClusterConfiguration
+package import Environment
 package import Identity
 import Replication
 import Synchronization
@@ -7,19 +8,37 @@ import VolumeEngine
 extension StorageController {
     /// Compares the configuration with what runs and mends the difference. Idempotent; one at a time.
     ///
-    /// What fails is kept per object (`failure(of:)`), told as an event, and tried again by the next call.
+    /// What fails is kept per object (`failure(of:)`), told as an event, and tried again by the next call, which
+    /// `retryFailures` makes if nobody else does.
     package func reconcile() async {
         await reconcileLock.acquire()
         if !state.withLock({ $0.isStopped }) {
             do {
                 let snapshot = try await store.snapshot()
+                state.withLock { $0.isConfigurationUnread = false }
                 for svm in snapshot.svms { await reconcile(svm, snapshot) }
                 await closeServices(of: state.withLock { $0.services.keys.sorted() }.filter { snapshot.svm($0) == nil })
             } catch {
-                events.record(name: "configuration.unreadable", severity: "error", error.description)
+                let wasUnread = state.withLock { state in
+                    defer { state.isConfigurationUnread = true }
+                    return state.isConfigurationUnread
+                }
+                if !wasUnread {
+                    events.record(name: "configuration.unreadable", severity: "error", error.description)
+                }
             }
         }
         await reconcileLock.release()
+    }
+
+    private static let retryMilliseconds: UInt64 = 2000
+
+    /// Tries again what has failed, until the task is cancelled: a database that did not answer while the node started, an
+    /// address that was in use. Who changed something then has no reason to come back.
+    package func retryFailures(_ waiting: Waiting) async {
+        while (try? await waiting.milliseconds(Self.retryMilliseconds)) != nil {
+            if state.withLock({ $0.isConfigurationUnread || !$0.failures.isEmpty }) { await reconcile() }
+        }
     }
 
     /// Why an object (volume, LIF, SVM) is not as the configuration says; nil when it is.

@@ -63,6 +63,8 @@ package final class StorageController: Sendable {
         var aggregates: [ObjectUUID: Aggregate] = [:]
         var services: [ObjectUUID: ServiceState] = [:]
         var failures: [ObjectUUID: ManagementError] = [:]
+        /// Whether the last `reconcile` could not read what should be.
+        var isConfigurationUnread = false
         var listener: (any ReplicationServing)?
         var isStopped = false
     }

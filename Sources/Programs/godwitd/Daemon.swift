@@ -96,7 +96,8 @@ struct Daemon {
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: databaseServices.map { .init(service: $0) } + [
-                    .init(service: StorageService(controller: controller)), .init(service: JobService(jobs: jobs)),
+                    .init(service: StorageService(controller: controller)),
+                    .init(service: ReconcileService(controller: controller)), .init(service: JobService(jobs: jobs)),
                 ] + migrate.services.map { .init(service: $0) } + [.init(service: application)],
                 gracefulShutdownSignals: [.sigterm, .sigint],
                 logger: logger

@@ -27,13 +27,20 @@ final class NodeSession: Service {
     private let node: String
     private let token: [UInt8]
     private let lease: Mutex<EtcdLease>
+    private let waiting: Waiting
     private let logger = Logger(label: "godwitd.session")
 
     /// Begins the session.
     ///
     /// - Throws: `node_is_running` when another daemon holds it.
-    init(_ database: EtcdDatabase, _ settings: DaemonConfiguration, _ environment: Environment) async throws {
+    init(
+        _ database: EtcdDatabase,
+        _ settings: DaemonConfiguration,
+        _ environment: Environment,
+        _ waiting: Waiting
+    ) async throws {
         self.database = database
+        self.waiting = waiting
         node = settings.nodeName
         key = "session/" + settings.nodeName
         token = Array("\(ObjectUUID.random(environment)) process \(getpid())".utf8)
@@ -60,7 +67,7 @@ final class NodeSession: Service {
                 break
             }
             guard ContinuousClock.now < deadline else { throw Self.isRunning(node, found?.value ?? []) }
-            try await Task.sleep(for: .milliseconds(200))
+            try await waiting.milliseconds(200)
             if !(try await database.renew(lease)) {
                 lease = try await database.grantLease(seconds: Self.leaseSeconds)
             }
@@ -86,7 +93,7 @@ final class NodeSession: Service {
             var isSilent = false
             while true {
                 do {
-                    try await Task.sleep(for: .milliseconds(Self.leaseSeconds * 1000 / 3))
+                    try await self.waiting.milliseconds(UInt64(Self.leaseSeconds) * 1000 / 3)
                     try await self.keep()
                     if isSilent { self.logger.notice("etcd answers again") }
                     isSilent = false

@@ -20,7 +20,7 @@ enum OpenDatabase: Sendable {
             }
             let database = try EtcdDatabase(configuration, environment: environment, waiting: waiting)
             do {
-                self = .etcd(database, try await NodeSession(database, settings, environment))
+                self = .etcd(database, try await NodeSession(database, settings, environment, waiting))
             } catch {
                 await database.close()
                 throw error

@@ -161,6 +161,7 @@ final class Node: @unchecked Sendable {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await source.run() }
             group.addTask { try await orchestrator.run() }
+            group.addTask { await controller.retryFailures(waiting) }
             // A service that fails ends the daemon, which is started again.
             while try await group.next() != nil {}
         }

@@ -1,0 +1,12 @@
+import Environment
+import ServiceLifecycle
+import StorageControl
+
+/// Tries again what failed to become as it is configured, until the daemon ends.
+struct ReconcileService: Service {
+    let controller: StorageController
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown { await controller.retryFailures(.system) }
+    }
+}
