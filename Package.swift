@@ -108,7 +108,7 @@ let package = Package(
             [
                 "Bytes", "Environment", "Identity", "CLinux", "ONCRPC", "VolumeEngine", "FileService", "NFSServer",
                 nioCore,
-                nioPosix, logging,
+                nioPosix, crypto, logging,
             ]
         ),
         room(
@@ -179,7 +179,8 @@ let package = Package(
             [
                 "MigrateOperation", "MigrateSource", "Orchestrator", "Replication", "Saga", "StorageControl",
                 "ClusterConfiguration",
-                "ReplicatedDatabase", "Environment", "Identity", "JSON", "VolumeEngine", hummingbird, logging, nioCore,
+                "ReplicatedDatabase", "Environment", "Identity", "JSON", "VolumeEngine", hummingbird, asyncHTTPClient,
+                logging, nioCore, nioHTTP1,
             ]
         ),
 

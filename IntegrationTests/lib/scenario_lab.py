@@ -53,11 +53,15 @@ def wait_for(what, body, seconds=SECONDS_MAX, every=0.02):
 
 
 class Cluster:
-    """A cluster of one godwitd. `prefix` is put before its commands, such as `ip netns exec NAME`."""
+    """A cluster of one godwitd, or one node of a cluster of several, which all have the same etcd. `prefix` is put before
+    its commands, such as `ip netns exec NAME`."""
 
-    def __init__(self, lab, name, port, address="127.44.0.1", prefix=()):
+    def __init__(self, lab, name, port, address="127.44.0.1", prefix=(), node=1, interconnect=None):
         self.lab, self.name, self.port, self.address, self.prefix = lab, name, port, address, list(prefix)
-        self.directory = lab.path(name)
+        self.node = f"{name}-{node:02}"
+        # The port for the other nodes; None when there are none.
+        self.interconnect = interconnect
+        self.directory = lab.path(name if node == 1 else self.node)
         os.makedirs(self.path("waits"))
         self.server = f"http://{address}:{port}"
         self.process = None
@@ -71,13 +75,16 @@ class Cluster:
     def start(self):
         """Starts the daemon and waits until it serves."""
         database = f"database:\n  etcd:\n    endpoints: [{self.etcd.endpoint}]\n" if self.etcd else ""
+        interconnect = (f"interconnect:\n  address: {self.address}\n  port: {self.interconnect}\n"
+                        if self.interconnect else "")
+        aggregate = "aggr1" if self.node.endswith("-01") else f"aggr{self.node[-1]}"
         with open(self.path("config.yaml"), "w") as file:
             file.write(
-                f"cluster:\n  name: {self.name}\nnode:\n  name: {self.name}-01\n"
-                f"data_directory: {self.path('data')}\n{database}"
+                f"cluster:\n  name: {self.name}\nnode:\n  name: {self.node}\n"
+                f"data_directory: {self.path('data')}\n{database}{interconnect}"
                 f"management:\n  address: {self.address}\n  port: {self.port}\n"
                 f"replication:\n  address: {self.address}\n  port: {self.port + 1}\nnfs:\n  port: {LIF_PORT}\n"
-                f"aggregates:\n  - name: aggr1\n    directory: {self.path('aggr1')}\n    capacity: 16G\n"
+                f"aggregates:\n  - name: {aggregate}\n    directory: {self.path(aggregate)}\n    capacity: 16G\n"
                 "log:\n  level: notice\ntesting: true\n")
         ready = self.path("ready")
         if os.path.exists(ready):

@@ -72,6 +72,9 @@ struct EtcdDaemonTests {
             try CommandRun(program("godwit"), arguments + ["--server", server])
         }
 
+        /// What it has logged.
+        var said: String { (try? String(contentsOfFile: log, encoding: .utf8)) ?? "" }
+
         /// Waits for words in what it logs.
         func waitForLog(_ words: String) async throws {
             let deadline = Date() + 30
@@ -119,7 +122,7 @@ struct EtcdDaemonTests {
         cluster.crash(0)
         let failed = try node.godwit("svm", "create", "--name", "tenant")
         #expect(failed.status != 0)
-        #expect(failed.output.contains("majority") && failed.output.contains("remedy"))
+        #expect(failed.output.contains("majority") && failed.output.contains("remedy"), "\(failed.output)\(node.said)")
         try await node.waitForLog("was not renewed")
         try cluster.start(0)
         try await cluster.waitUntilHealthy(0)

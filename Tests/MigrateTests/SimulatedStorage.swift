@@ -15,6 +15,8 @@ struct SimulatedSource: SourceStorage {
     let world: World
     let process: Process
 
+    func isHere(_ svm: ObjectUUID) async throws -> Bool { true }
+
     func describe(svmName: String) async throws -> (description: SVMDescription, findings: [PrecheckFinding])? {
         guard svmName == "svm" else { return nil }
         let record = SVMRecord(

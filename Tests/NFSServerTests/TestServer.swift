@@ -64,7 +64,7 @@ final class TestServer {
         case .answered: break
         case .answeredWhenDurable(_, let ticket): volume.volume.waitUntilDurable(ticket)
         case .wouldBlock: preconditionFailure("a blocking execution would block")
-        case .none, .malformed: return nil
+        case .none, .malformed, .elsewhere, .misdirected: return nil
         }
         output.moveReaderIndex(forwardBy: 4)
         return output

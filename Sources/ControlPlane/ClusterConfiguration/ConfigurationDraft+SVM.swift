@@ -148,6 +148,10 @@ extension ConfigurationDraft {
         try ConfigurationChecks.name(record.name, of: "LIF")
         try ConfigurationChecks.lifAddress(record.address)
         try ConfigurationChecks.port(record.port, target: "port")
+        for node in [record.homeNode, record.currentNode].compactMap({ $0 }) where snapshot.node(node) == nil {
+            throw .notFound("node", node.description, target: "location.home_node")
+        }
+        try checkNode(snapshot.node(serving: record), of: record.svm, "LIF '\(record.name)'")
         let siblings = snapshot.lifs(of: record.svm).filter { $0.uuid != record.uuid }
         try unique(record.name, "LIF", siblings.contains { $0.name == record.name })
         guard siblings.count < ConfigurationLimits.lifsPerSVMMax else {

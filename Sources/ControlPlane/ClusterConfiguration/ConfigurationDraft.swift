@@ -72,9 +72,89 @@ package struct ConfigurationDraft {
     package mutating func putNode(_ record: NodeRecord) throws(ManagementError) {
         try ConfigurationChecks.name(record.name, of: "node")
         try unique(record.name, "node", snapshot.nodes.contains { $0.name == record.name && $0.uuid != record.uuid })
-        snapshot.nodes.removeAll { $0.uuid == record.uuid }
-        snapshot.nodes.append(record)
+        for other in snapshot.nodes where other.uuid != record.uuid {
+            for node in [record, other] where node.interconnect == nil {
+                throw ManagementError(
+                    .invalid,
+                    "interconnect_missing",
+                    "node '\(node.name)' has no address for the other nodes of the cluster, and the cluster has more "
+                        + "than one ('\(record.name)', '\(other.name)')",
+                    remedy: "give that node an 'interconnect' in its configuration file and start it again",
+                    target: "interconnect"
+                )
+            }
+        }
+        let isFirst = snapshot.nodes.isEmpty
+        edit { snapshot in
+            snapshot.nodes.removeAll { $0.uuid == record.uuid }
+            snapshot.nodes.append(record)
+        }
         try put(record)
+        if !isFirst { try settleInterfaces(beside: record.uuid) }
+    }
+
+    /// An SVM that takes part in a migrate stays on the node that it is on.
+    func checkNode(_ node: NodeRecord?, of svm: ObjectUUID, _ what: String) throws(ManagementError) {
+        guard let record = snapshot.svm(svm), record.migrateRole != .none, let node else { return }
+        let others = snapshot.volumes(of: svm).compactMap { snapshot.node(holding: $0) }
+        guard let other = others.first(where: { $0.uuid != node.uuid }) else { return }
+        throw ManagementError(
+            .conflict,
+            "svm_in_migrate",
+            "\(what) cannot be on node '\(node.name)': SVM '\(record.name)' takes part in a migrate and is on node "
+                + "'\(other.name)'",
+            remedy: "use that node, or wait until the migrate has ended",
+            target: "svm"
+        )
+    }
+
+    /// Gives LIFs from the time of one node that node, before there is a second one.
+    private mutating func settleInterfaces(beside new: ObjectUUID) throws(ManagementError) {
+        guard let first = snapshot.nodes.first(where: { $0.uuid != new })?.uuid else { return }
+        for var lif in snapshot.lifs where lif.currentNode == nil {
+            lif.homeNode = first
+            lif.currentNode = first
+            let record = lif
+            edit { snapshot in
+                snapshot.lifs.removeAll { $0.uuid == record.uuid }
+                snapshot.lifs.append(record)
+            }
+            try put(record)
+        }
+    }
+
+    /// Deletes the record of a node that has left the cluster.
+    package mutating func deleteNode(_ uuid: ObjectUUID) throws(ManagementError) {
+        guard let node = snapshot.node(uuid) else { throw .notFound("node", uuid.description) }
+        let aggregates = snapshot.aggregates.filter { $0.node == uuid }.map { "aggregate '\($0.name)'" }
+        let lifs = snapshot.lifs.filter { $0.homeNode == uuid || $0.currentNode == uuid }.map { "LIF '\($0.name)'" }
+        guard aggregates.isEmpty && lifs.isEmpty else {
+            throw ManagementError(
+                .conflict,
+                "node_in_use",
+                "node '\(node.name)' still has \((aggregates + lifs).joined(separator: ", "))",
+                remedy: "move its LIFs (godwit lif modify --home-node), and delete or move away its volumes",
+                target: "node"
+            )
+        }
+        snapshot.nodes.removeAll { $0.uuid == uuid }
+        changes.append(.delete(key: node.key))
+    }
+
+    /// Deletes the record of an aggregate that holds nothing.
+    package mutating func deleteAggregate(_ uuid: ObjectUUID) throws(ManagementError) {
+        guard let aggregate = snapshot.aggregate(uuid) else { throw .notFound("aggregate", uuid.description) }
+        if let volume = snapshot.volumes.first(where: { $0.aggregate == uuid }) {
+            throw ManagementError(
+                .conflict,
+                "aggregate_in_use",
+                "aggregate '\(aggregate.name)' still holds volume '\(volume.name)'",
+                remedy: "delete the volume, or move its SVM away",
+                target: "aggregate"
+            )
+        }
+        snapshot.aggregates.removeAll { $0.uuid == uuid }
+        changes.append(.delete(key: aggregate.key))
     }
 
     /// Writes the record of an aggregate.

@@ -12,6 +12,8 @@ package import Identity
 ///     configuration/svm/<svm>/export-policy/<id>
 ///     configuration/svm/<svm>/lif/<uuid>
 package enum ConfigurationKeys {
+    /// What every node writes that is up, outside of the configuration: a key that lives with the node's lease.
+    package static let sessions = "session/"
     /// Everything.
     package static let all = "configuration/"
     /// Rewritten by every validated write: the one revision that makes validation free of races.
@@ -27,6 +29,8 @@ package enum ConfigurationKeys {
     /// All SVMs and what belongs to them.
     package static let svms = "configuration/svm/"
 
+    /// The session of a node, by its name: a daemon needs it before it knows the node's identifier.
+    package static func session(ofNodeNamed name: String) -> String { "\(sessions)\(name)" }
     /// A node.
     package static func node(_ uuid: ObjectUUID) -> String { "\(nodes)\(uuid)" }
     /// An aggregate.

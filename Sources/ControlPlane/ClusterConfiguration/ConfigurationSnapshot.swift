@@ -44,6 +44,17 @@ package struct ConfigurationSnapshot: Equatable, Sendable {
     package func aggregate(named name: String) -> AggregateRecord? { aggregates.first { $0.name == name } }
     /// The node of an identifier.
     package func node(_ uuid: ObjectUUID) -> NodeRecord? { nodes.first { $0.uuid == uuid } }
+    /// The node of a name.
+    package func node(named name: String) -> NodeRecord? { nodes.first { $0.name == name } }
+    /// The node whose aggregate holds a volume.
+    package func node(holding volume: VolumeRecord) -> NodeRecord? {
+        aggregate(volume.aggregate).flatMap { node($0.node) }
+    }
+    /// The node that a LIF is on. One that names none was made when there was one node only, which came first.
+    package func node(serving lif: LIFRecord) -> NodeRecord? {
+        guard let current = lif.currentNode else { return nodes.count == 1 ? nodes[0] : nil }
+        return node(current)
+    }
     /// The volume of an identifier.
     package func volume(_ uuid: ObjectUUID) -> VolumeRecord? { volumes.first { $0.uuid == uuid } }
     /// The LIF of an identifier.

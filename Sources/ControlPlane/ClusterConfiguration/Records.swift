@@ -75,6 +75,10 @@ package struct NodeRecord: ConfigurationRecord {
     /// What another cluster must know to be served replication: 32 random hexadecimal digits. Told only to peers that
     /// have proved who they are, never through REST.
     package var replicationSecret: String
+    /// Where it executes what other nodes of the cluster forward; nil when it listens for nobody.
+    package var interconnect: NetworkEndpoint?
+    /// What another node must know to forward: 32 random hexadecimal digits. Never told outside of the cluster.
+    package var interconnectSecret: String?
 
     /// Makes a record.
     package init(
@@ -82,13 +86,17 @@ package struct NodeRecord: ConfigurationRecord {
         name: String,
         management: NetworkEndpoint,
         replication: NetworkEndpoint,
-        replicationSecret: String
+        replicationSecret: String,
+        interconnect: NetworkEndpoint? = nil,
+        interconnectSecret: String? = nil
     ) {
         self.uuid = uuid
         self.name = name
         self.management = management
         self.replication = replication
         self.replicationSecret = replicationSecret
+        self.interconnect = interconnect
+        self.interconnectSecret = interconnectSecret
     }
 
     /// Where it lives.
@@ -309,15 +317,29 @@ package struct LIFRecord: ConfigurationRecord {
     package var port: Int
     /// Whether it should be bound when the SVM runs.
     package var isEnabled: Bool
+    /// The node that it should be on; nil in a cluster that had one node when it was made.
+    package var homeNode: ObjectUUID?
+    /// The node that it is on; nil as above.
+    package var currentNode: ObjectUUID?
 
     /// Makes a record.
-    package init(uuid: ObjectUUID, name: String, svm: ObjectUUID, address: String, port: Int, isEnabled: Bool = true) {
+    package init(
+        uuid: ObjectUUID,
+        name: String,
+        svm: ObjectUUID,
+        address: String,
+        port: Int,
+        isEnabled: Bool = true,
+        node: ObjectUUID? = nil
+    ) {
         self.uuid = uuid
         self.name = name
         self.svm = svm
         self.address = address
         self.port = port
         self.isEnabled = isEnabled
+        homeNode = node
+        currentNode = node
     }
 
     /// Where it lives.

@@ -10,16 +10,21 @@ package struct ServiceConfiguration: Sendable {
     package var exportPolicies: [ExportPolicyRecord]
     /// Its volumes that clients may reach, with their records.
     package var volumes: [(record: VolumeRecord, volume: Volume)]
+    /// Its volumes that clients may reach and that are not open here, with the node that executes their requests; nil when
+    /// none can at present.
+    package var remotes: [(record: VolumeRecord, node: NodeRecord?)]
 
     /// Makes a configuration.
     package init(
         svm: SVMRecord,
         exportPolicies: [ExportPolicyRecord],
-        volumes: [(record: VolumeRecord, volume: Volume)]
+        volumes: [(record: VolumeRecord, volume: Volume)],
+        remotes: [(record: VolumeRecord, node: NodeRecord?)] = []
     ) {
         self.svm = svm
         self.exportPolicies = exportPolicies
         self.volumes = volumes
+        self.remotes = remotes
     }
 }
 

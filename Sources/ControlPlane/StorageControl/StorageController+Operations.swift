@@ -74,7 +74,8 @@ extension StorageController {
                 ServiceConfiguration(
                     svm: record,
                     exportPolicies: snapshot.exportPolicies(of: svm),
-                    volumes: volumes
+                    volumes: volumes,
+                    remotes: remotes(of: record, snapshot)
                 )
             )
         }

@@ -1,7 +1,9 @@
 package import ClusterConfiguration
 package import Environment
 package import Identity
+import Logging
 import Replication
+import ReplicatedDatabase
 import Synchronization
 import VolumeEngine
 
@@ -18,6 +20,7 @@ extension StorageController {
                 state.withLock { $0.isConfigurationUnread = false }
                 for svm in snapshot.svms { await reconcile(svm, snapshot) }
                 await closeServices(of: state.withLock { $0.services.keys.sorted() }.filter { snapshot.svm($0) == nil })
+                state.withLock { $0.reconciled = snapshot }
             } catch {
                 let wasUnread = state.withLock { state in
                     defer { state.isConfigurationUnread = true }
@@ -41,13 +44,31 @@ extension StorageController {
         }
     }
 
+    /// Follows what other nodes change in the configuration, until the task is cancelled.
+    package func followConfiguration(_ waiting: Waiting) async {
+        let key = ConfigurationKeys.writeGuard
+        repeat {
+            // What has ended this watch, or was changed before it, is made good by one look at everything.
+            guard let (_, revision) = try? await store.database.range(prefix: key) else { continue }
+            await reconcile()
+            do {
+                for try await event in store.database.watch(prefix: key, after: revision)
+                where event.revision > state.withLock({ $0.reconciled.guardRevision }) { await reconcile() }
+            } catch {
+                logger.debug("the watch of the configuration ended and begins again: \(error)")
+            }
+        } while (try? await waiting.milliseconds(Self.watchPauseMilliseconds)) != nil
+    }
+
+    private static let watchPauseMilliseconds: UInt64 = 500
+
     /// Why an object (volume, LIF, SVM) is not as the configuration says; nil when it is.
     package func failure(of object: ObjectUUID) -> ManagementError? { state.withLock { $0.failures[object] } }
 
     private func reconcile(_ svm: SVMRecord, _ snapshot: ConfigurationSnapshot) async {
         let records = snapshot.volumes(of: svm.uuid)
         var volumes: [(record: VolumeRecord, volume: Volume)] = []
-        for record in records where record.state != .deleting {
+        for record in records where record.state != .deleting && isHere(record, snapshot) {
             await attempt(record.uuid, "volume '\(record.name)' of SVM '\(svm.name)'") {
                 volumes.append((record, try await self.makeVolume(record)))
             }
@@ -55,12 +76,19 @@ extension StorageController {
         let configuration = ServiceConfiguration(
             svm: svm,
             exportPolicies: snapshot.exportPolicies(of: svm.uuid),
-            volumes: volumes.filter { $0.record.state == .online }
+            volumes: volumes.filter { $0.record.state == .online },
+            remotes: remotes(of: svm, snapshot)
         )
-        await reconcileService(configuration, snapshot.lifs(of: svm.uuid))
+        let lifs = snapshot.lifs(of: svm.uuid).filter { snapshot.node(serving: $0)?.uuid == node.uuid }
+        await reconcileService(configuration, lifs)
         // Only now: no client can reach what is being deleted.
         var isEmptied = true
         for record in records where record.state == .deleting {
+            guard isHere(record, snapshot) else {
+                // Its node deletes it; the last one to be done finds nothing left the next time.
+                isEmptied = false
+                continue
+            }
             await attempt(record.uuid, "deletion of volume '\(record.name)' of SVM '\(svm.name)'") {
                 try await self.destroyVolume(record)
             }
@@ -73,6 +101,27 @@ extension StorageController {
             }
         }
     }
+
+    /// Whether a volume is on an aggregate of this node.
+    package func isHere(_ record: VolumeRecord, _ snapshot: ConfigurationSnapshot) -> Bool {
+        // An aggregate that no record names is nobody else's: what it lacks is told here.
+        snapshot.aggregate(record.aggregate).map { $0.node == node.uuid } ?? true
+    }
+
+    /// The volumes that clients may reach and whose requests this node does not execute.
+    func remotes(
+        of svm: SVMRecord,
+        _ snapshot: ConfigurationSnapshot
+    ) -> [(record: VolumeRecord, node: NodeRecord?)] {
+        snapshot.volumes(of: svm.uuid).filter { $0.state == .online }.compactMap { record in
+            guard isHere(record, snapshot) else { return (record, snapshot.node(holding: record)) }
+            // One that should be open here and is not: requests wait, since to say that there is no such file would be a
+            // lie that clients remember.
+            return openedVolume(record) == nil ? (record, nil) : nil
+        }
+    }
+
+    private func openedVolume(_ record: VolumeRecord) -> Volume? { aggregate(record.aggregate)?.volume(record.msid) }
 
     private func makeVolume(_ record: VolumeRecord) async throws -> Volume {
         guard let aggregate = aggregate(record.aggregate) else {

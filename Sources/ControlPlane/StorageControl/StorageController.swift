@@ -63,6 +63,8 @@ package final class StorageController: Sendable {
         var aggregates: [ObjectUUID: Aggregate] = [:]
         var services: [ObjectUUID: ServiceState] = [:]
         var failures: [ObjectUUID: ManagementError] = [:]
+        /// The configuration that was made so last.
+        var reconciled = ConfigurationSnapshot()
         /// Whether the last `reconcile` could not read what should be.
         var isConfigurationUnread = false
         var listener: (any ReplicationServing)?
@@ -107,20 +109,26 @@ package final class StorageController: Sendable {
         events = EventLog(environment: environment, logger: logger)
     }
 
-    /// Finds or makes the records of the cluster and of this node.
+    /// Finds or makes the records of the cluster and of this node, which joins the cluster by that.
     ///
-    /// - Throws: `cluster_differs` when the database belongs to a cluster of another name.
+    /// - Parameters:
+    ///   - interconnect: where it executes what other nodes forward; a cluster of several nodes needs it.
+    ///   - isDatabaseShared: whether other nodes may use the database, too.
+    /// - Throws: `cluster_differs` when the database belongs to a cluster of another name, `node_differs` when it is another
+    ///   node's alone.
     package static func register(
         clusterName: String,
         nodeName: String,
         management: NetworkEndpoint,
         replication: NetworkEndpoint,
+        interconnect: NetworkEndpoint? = nil,
+        isDatabaseShared: Bool = false,
         in store: ConfigurationStore,
         environment: Environment
     ) async throws -> NodeRecord {
         let clusterUUID = ObjectUUID.random(environment)
         let nodeUUID = ObjectUUID.random(environment)
-        let secret = ObjectUUID.random(environment).description.replacing("-", with: "")
+        let secrets = (0..<2).map { _ in ObjectUUID.random(environment).description.replacing("-", with: "") }
         return try await store.change(as: .system) { draft throws(ManagementError) in
             if let cluster = draft.snapshot.cluster {
                 guard cluster.name == clusterName else {
@@ -135,7 +143,7 @@ package final class StorageController: Sendable {
             } else {
                 try draft.putCluster(ClusterRecord(uuid: clusterUUID, name: clusterName))
             }
-            let old = draft.snapshot.nodes.first
+            let old = isDatabaseShared ? draft.snapshot.node(named: nodeName) : draft.snapshot.nodes.first
             if let old, old.name != nodeName {
                 throw ManagementError(
                     .conflict,
@@ -150,7 +158,9 @@ package final class StorageController: Sendable {
                 name: nodeName,
                 management: management,
                 replication: replication,
-                replicationSecret: old?.replicationSecret ?? secret
+                replicationSecret: old?.replicationSecret ?? secrets[0],
+                interconnect: interconnect,
+                interconnectSecret: interconnect == nil ? nil : old?.interconnectSecret ?? secrets[1]
             )
             if old != record { try draft.putNode(record) }
             return record
@@ -257,6 +267,15 @@ package final class StorageController: Sendable {
 
     private func open(_ setting: AggregateSetting) async throws {
         let known = try await store.snapshot().aggregate(named: setting.name)
+        if let known, known.node != node.uuid {
+            let owner = try await store.snapshot().node(known.node)?.name ?? known.node.description
+            throw ManagementError(
+                .exists,
+                "aggregate_exists",
+                "aggregate '\(setting.name)' of this cluster belongs to node '\(owner)'",
+                remedy: "give the aggregate another name in the configuration file"
+            )
+        }
         let events = events
         let environment = environment
         let options = AggregateOptions(

@@ -45,7 +45,7 @@ package final class DuplicateRequestCache: Sendable {
 
     /// What is known of a request.
     package enum Claim: Sendable {
-        /// New: execute it, then call `finish` or `abandon`.
+        /// New: execute it, then call `finish`.
         case execute
         /// Executed before.
         case answered(CachedReply)

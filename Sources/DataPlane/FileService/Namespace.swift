@@ -43,44 +43,54 @@ package final class Namespace: Sendable {
     /// Grows with every replacement.
     package let generation: UInt64
     private let volumes: [VolumeMSID: ExportedVolume]
-    private let volumesByPath: [String: ExportedVolume]
+    private let remotes: [VolumeMSID: RemoteVolume]
+    private let volumesByPath: [String: JoinedVolume]
     private let synthetic: [UInt64: SyntheticDirectory]
     private let syntheticByPath: [String: SyntheticDirectory]
-    private let junctions: [JunctionKey: ExportedVolume]
-    private let junctionsByDirectory: [VolumeMSID: [InodeNumber: [(name: [UInt8], target: ExportedVolume)]]]
-    private let junctionParents: [VolumeMSID: FileHandle]
+    private let junctions: [JunctionKey: JoinedVolume]
+    private let junctionsByDirectory: [VolumeMSID: [InodeNumber: [[UInt8]]]]
+    private let junctionParents: [VolumeMSID: NamespaceParent]
 
     /// Joins volumes into one namespace. Junctions below another volume need their parent directory there; those whose
-    /// parent is missing are left out and named in `unreachable`.
+    /// parent is missing are left out and named in `unreachable`. What lies below a remote volume is looked up by the node
+    /// that holds that one.
     package init(
         handleKey: SipHashKey,
         generation: UInt64,
         volumes exported: [ExportedVolume],
+        remotes elsewhere: [RemoteVolume] = [],
         unreachable: inout [String]
     ) {
         self.handleKey = handleKey
         self.generation = generation
         volumes = Dictionary(exported.map { ($0.volume.msid, $0) }, uniquingKeysWith: { first, _ in first })
-        let byPath = Dictionary(exported.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
+        remotes = Dictionary(elsewhere.map { ($0.msid, $0) }, uniquingKeysWith: { first, _ in first })
+        let joined = exported.map { JoinedVolume.here($0) } + elsewhere.map { .elsewhere($0) }
+        let byPath = Dictionary(joined.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
         volumesByPath = byPath
         var children: [String: Set<String>] = byPath["/"] == nil ? ["/": []] : [:]
-        var junctions: [JunctionKey: ExportedVolume] = [:]
-        var byDirectory: [VolumeMSID: [InodeNumber: [(name: [UInt8], target: ExportedVolume)]]] = [:]
-        var parents: [VolumeMSID: FileHandle] = [:]
-        for target in exported.sorted(by: { $0.path < $1.path }) where target.path != "/" {
+        var junctions: [JunctionKey: JoinedVolume] = [:]
+        var byDirectory: [VolumeMSID: [InodeNumber: [[UInt8]]]] = [:]
+        var parents: [VolumeMSID: NamespaceParent] = [:]
+        for target in joined.sorted(by: { $0.path < $1.path }) where target.path != "/" {
             let (parent, name) = Self.split(target.path)
-            if let outer = Self.enclosing(parent, byPath) {
+            var place = NamespaceParent.elsewhere
+            switch Self.enclosing(parent, byPath) {
+            case .here(let outer):
                 guard let directory = Self.resolve(parent, in: outer) else {
                     unreachable.append(target.path)
                     continue
                 }
                 let key = JunctionKey(msid: outer.volume.msid, directory: directory.inode, name: Array(name.utf8))
                 junctions[key] = target
-                byDirectory[outer.volume.msid, default: [:]][directory.inode, default: []].append((key.name, target))
-                parents[target.volume.msid] = FileHandle(msid: outer.volume.msid, reference: directory)
-            } else {
+                byDirectory[outer.volume.msid, default: [:]][directory.inode, default: []].append(key.name)
+                place = .directory(FileHandle(msid: outer.volume.msid, reference: directory))
+            case .elsewhere: break
+            case nil:
                 Self.addSynthetic(target.path, to: &children)
+                continue
             }
+            if case .here(let inner) = target { parents[inner.volume.msid] = place }
         }
         self.junctions = junctions
         junctionsByDirectory = byDirectory
@@ -97,7 +107,7 @@ package final class Namespace: Sendable {
     }
 
     /// The volume in which a path lies.
-    private static func enclosing(_ path: String, _ volumes: [String: ExportedVolume]) -> ExportedVolume? {
+    private static func enclosing(_ path: String, _ volumes: [String: JoinedVolume]) -> JoinedVolume? {
         var place = path
         while true {
             if let volume = volumes[place] { return volume }
@@ -140,16 +150,28 @@ package final class Namespace: Sendable {
     /// A volume by identity.
     package func volume(_ msid: VolumeMSID) -> ExportedVolume? { volumes[msid] }
 
-    /// All volumes, by path.
-    package var exports: [ExportedVolume] { volumesByPath.values.sorted { $0.path < $1.path } }
+    /// A volume that another node holds.
+    package func remote(_ msid: VolumeMSID) -> RemoteVolume? { remotes[msid] }
+
+    /// Whether other nodes hold volumes of the SVM.
+    package var hasRemotes: Bool { !remotes.isEmpty }
+
+    /// The nodes that execute requests for remote volumes.
+    package var forwardingTargets: Set<ForwardingTarget> { Set(remotes.values.compactMap(\.target)) }
+
+    /// The paths of all volumes, sorted.
+    package var exportPaths: [String] { volumesByPath.keys.sorted() }
 
     /// A directory outside of volumes, by the number in its handle.
     package func syntheticDirectory(_ number: UInt64) -> SyntheticDirectory? { synthetic[number] }
 
     /// What lies at a path of the namespace itself.
     package func object(at path: String) -> NamespaceObject? {
-        if let volume = volumesByPath[path] { return .volume(volume) }
-        return syntheticByPath[path].map { .synthetic($0) }
+        switch volumesByPath[path] {
+        case .here(let exported): .volume(exported)
+        case .elsewhere(let remote): .remote(remote)
+        case nil: syntheticByPath[path].map { .synthetic($0) }
+        }
     }
 
     /// Whether any name of the volume leads to another one.
@@ -157,21 +179,21 @@ package final class Namespace: Sendable {
 
     /// The volume that a name of a volume's directory leads to.
     package func junction(_ msid: VolumeMSID, _ directory: InodeNumber, _ name: UnsafeRawBufferPointer)
-        -> ExportedVolume?
+        -> JoinedVolume?
     {
         guard junctionsByDirectory[msid]?[directory] != nil else { return nil }
         return junctions[JunctionKey(msid: msid, directory: directory, name: [UInt8](name))]
     }
 
     /// The names of a volume's directory that lead to other volumes, sorted.
-    package func junctions(_ msid: VolumeMSID, _ directory: InodeNumber) -> [(name: [UInt8], target: ExportedVolume)] {
+    package func junctions(_ msid: VolumeMSID, _ directory: InodeNumber) -> [[UInt8]] {
         junctionsByDirectory[msid]?[directory] ?? []
     }
 
     /// What `..` of a volume's root leads to.
     package func parent(of exported: ExportedVolume) -> NamespaceParent {
         if exported.path == "/" { return .itself }
-        if let handle = junctionParents[exported.volume.msid] { return .directory(handle) }
+        if let parent = junctionParents[exported.volume.msid] { return parent }
         return syntheticByPath[Self.split(exported.path).parent].map { .synthetic($0) } ?? .itself
     }
 
@@ -185,6 +207,8 @@ package final class Namespace: Sendable {
 package enum NamespaceObject: Sendable {
     /// The root of a volume.
     case volume(ExportedVolume)
+    /// The root of a volume that another node holds.
+    case remote(RemoteVolume)
     /// A directory outside of volumes.
     case synthetic(SyntheticDirectory)
 }
@@ -195,6 +219,8 @@ package enum NamespaceParent: Sendable {
     case itself
     /// A directory of another volume.
     case directory(FileHandle)
+    /// A directory of a volume that another node holds.
+    case elsewhere
     /// A directory outside of volumes.
     case synthetic(SyntheticDirectory)
 }

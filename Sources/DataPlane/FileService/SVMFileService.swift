@@ -39,13 +39,18 @@ package final class SVMFileService: Sendable {
     /// Replaces the namespace; returns the junction paths that cannot be reached because their parent is missing.
     /// Looks directories up, and so may wait for the disk.
     @discardableResult
-    package func configure(handleKey: SipHashKey, volumes: [ExportedVolume]) -> [String] {
+    package func configure(
+        handleKey: SipHashKey,
+        volumes: [ExportedVolume],
+        remotes: [RemoteVolume] = []
+    ) -> [String] {
         let next = generation.wrappingAdd(1, ordering: .relaxed).newValue
         var unreachable: [String] = []
         let namespace = Namespace(
             handleKey: handleKey,
             generation: next,
             volumes: volumes,
+            remotes: remotes,
             unreachable: &unreachable
         )
         present.withLock { if $0.generation < next { $0 = namespace } }

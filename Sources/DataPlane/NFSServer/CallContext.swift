@@ -14,6 +14,11 @@ package enum CallOutcome: Sendable {
     case answeredWhenDurable(Volume, CommitTicket)
     /// Records must be read from the disk: nothing was written; run it again with `.blocking` on a worker thread.
     case wouldBlock
+    /// Another node holds what it is about: nothing was written; that node, if there is one at present, must execute it.
+    case elsewhere(ForwardingTarget?)
+    /// It was forwarded to this node, which does not hold what it is about: close the connection, so that the sender
+    /// finds out where it is.
+    case misdirected
     /// No answer: not a call, or the answer comes through the waiter.
     case none
     /// The bytes are not RPC: close the connection.
@@ -28,6 +33,8 @@ enum CallFailure: Error {
     case garbage
     /// The disk is needed.
     case wouldBlock
+    /// Another node holds the volume.
+    case elsewhere(RemoteVolume)
 }
 
 extension CallFailure {
@@ -74,15 +81,18 @@ package final class ClientContext: @unchecked Sendable {
     package let service: SVMFileService
     /// Who is at the other end.
     package let client: ClientAddress
+    /// Whether the other end is a node of the cluster that forwards the client's requests.
+    package let isForwarded: Bool
     @exclusivity(unchecked) private(set) var namespace: Namespace
     @exclusivity(unchecked) private var accessByVolume: [VolumeMSID: ExportAccess] = [:]
     @exclusivity(unchecked) private var credentialBytes: [UInt8] = []
     @exclusivity(unchecked) private var credential = Credentials(user: 65534, group: 65534)
 
     /// Begins with the present namespace.
-    package init(service: SVMFileService, client: ClientAddress) {
+    package init(service: SVMFileService, client: ClientAddress, isForwarded: Bool = false) {
         self.service = service
         self.client = client
+        self.isForwarded = isForwarded
         namespace = service.namespace
     }
 
@@ -90,18 +100,24 @@ package final class ClientContext: @unchecked Sendable {
     package init(copying other: ClientContext) {
         service = other.service
         client = other.client
+        isForwarded = other.isForwarded
         namespace = other.namespace
         accessByVolume = other.accessByVolume
         credentialBytes = other.credentialBytes
         credential = other.credential
     }
 
-    /// Takes a new namespace over, if there is one; for every burst of requests.
-    package func refresh() {
-        if service.isCurrent(namespace) { return }
+    /// Takes a new namespace over, if there is one; for every burst of requests. Whether there was one.
+    @discardableResult
+    package func refresh() -> Bool {
+        if service.isCurrent(namespace) { return false }
         namespace = service.namespace
         accessByVolume = [:]
+        return true
     }
+
+    /// The nodes that requests may be forwarded to.
+    package var forwardingTargets: Set<ForwardingTarget> { namespace.forwardingTargets }
 
     func access(to exported: ExportedVolume) -> ExportAccess {
         if let known = accessByVolume[exported.volume.msid] { return known }
@@ -180,6 +196,16 @@ struct Call {
         let bytes = try opaque(limit: NFS3.handleBytesMax)
         guard let handle = FileHandle(bytes, key: namespace.handleKey) else { throw .status(.badHandle) }
         return handle
+    }
+
+    /// Where the volume is that the first handle of the arguments names, when this node does not hold it. Every procedure
+    /// but NULL begins with a handle (RFC 1813, section 3.3).
+    func placeElsewhere() -> CallOutcome? {
+        guard namespace.hasRemotes || client.isForwarded else { return nil }
+        var peek = self
+        guard let msid = try? peek.handle().msid, msid.rawValue != 0, namespace.volume(msid) == nil else { return nil }
+        if client.isForwarded { return .misdirected }
+        return namespace.remote(msid).map { .elsewhere($0.target) }
     }
 
     /// The object that a handle names, with what its volume allows this client.

@@ -32,6 +32,8 @@ enum MountProgram {
             output.moveWriterIndex(to: body)
             switch error {
             case .wouldBlock: return .wouldBlock
+            case .elsewhere(let remote):
+                return call.client.isForwarded ? .misdirected : .elsewhere(remote.target)
             case .status(let status): output.writeStatus(status == .badHandle ? .noEntry : status)
             case .garbage:
                 output.moveWriterIndex(to: body - 4)
@@ -67,6 +69,8 @@ enum MountProgram {
         case .synthetic(let directory)?:
             guard rest.isEmpty else { throw .status(.noEntry) }
             writeMounted(directory.handle, path, call, &output)
+        // The directories of the path are there, and so is the list of mounts that this one is noted in.
+        case .remote(let remote)?: throw .elsewhere(remote)
         case .volume(let exported)?:
             let root = try call.target(exported, exported.volume.rootReference, forWriting: false)
             var reference = root.reference
@@ -103,9 +107,9 @@ enum MountProgram {
     }
 
     private static func export(_ call: Call, _ output: inout ByteBuffer) {
-        for exported in call.namespace.exports {
+        for path in call.namespace.exportPaths {
             output.writeXDR(true)
-            output.writeXDROpaque(exported.path.utf8)
+            output.writeXDROpaque(path.utf8)
             // No groups: who may mount is the export policy's to say.
             output.writeXDR(false)
         }

@@ -65,15 +65,15 @@ extension NFSProgram {
     }
 
     private static func writeJunctions(
-        _ junctions: [(name: [UInt8], target: ExportedVolume)],
+        _ junctions: [[UInt8]],
         after cookie: UInt64,
         _ writer: inout EntryWriter
     ) -> Bool {
-        for (index, junction) in junctions.enumerated() {
+        for (index, name) in junctions.enumerated() {
             let place = junctionCookies + 1 + UInt64(index)
             guard place > cookie else { continue }
             // Attributes of another volume's root are left to a LOOKUP, which checks that volume's export policy.
-            guard writer.add(InodeNumber.root.rawValue, junction.name, place) else { return false }
+            guard writer.add(InodeNumber.root.rawValue, name, place) else { return false }
         }
         return true
     }
@@ -90,7 +90,7 @@ extension NFSProgram {
         for child in directory.children {
             switch call.namespace.object(at: child.path) {
             case .synthetic(let found)?: names.append((found.number, child.name))
-            case .volume?: names.append((InodeNumber.root.rawValue, child.name))
+            case .volume?, .remote?: names.append((InodeNumber.root.rawValue, child.name))
             case nil: break
             }
         }

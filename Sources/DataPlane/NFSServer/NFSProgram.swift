@@ -137,6 +137,7 @@ enum NFSProgram {
             switch object {
             case .synthetic(let found): writeFound(found, &call, &output)
             case .volume(let exported): try writeRoot(of: exported, &call, &output)
+            case .remote(let remote): try writeRoot(of: remote, &call, &output)
             }
         }
         output.writeXDR(true)
@@ -161,6 +162,18 @@ enum NFSProgram {
             try exported.volume.attributes(of: target.reference, execution)
         }
         writeFound(attributes, exported, &call, &output)
+    }
+
+    /// A root without attributes, which the client then asks the other node for.
+    private static func writeRoot(
+        of remote: RemoteVolume,
+        _ call: inout Call,
+        _ output: inout ByteBuffer
+    ) throws(CallFailure) {
+        guard remote.policy.access(of: call.client.client).canRead else { throw .status(.accessDenied) }
+        output.writeStatus(.ok)
+        output.writeHandle(FileHandle(msid: remote.msid, reference: .volumeRoot), key: call.namespace.handleKey)
+        output.writeXDR(false)
     }
 
     private static func writeFound(
@@ -191,7 +204,10 @@ enum NFSProgram {
         } else if target.reference.epoch == .active, call.namespace.hasJunctions(msid),
             let joined = call.namespace.junction(msid, target.reference.inode, name)
         {
-            try writeRoot(of: joined, &call, &output)
+            switch joined {
+            case .here(let exported): try writeRoot(of: exported, &call, &output)
+            case .elsewhere(let remote): try writeRoot(of: remote, &call, &output)
+            }
         } else {
             let found = try attempt { () throws(FileError) in
                 try target.volume.lookup(name, in: target.reference, as: target.credentials, execution)
@@ -215,6 +231,8 @@ enum NFSProgram {
         switch call.namespace.parent(of: target.exported) {
         case .itself: try writeRoot(of: target.exported, &call, &output)
         case .synthetic(let directory): writeFound(directory, &call, &output)
+        // Which directory it is only the other node knows. Clients do not ask: to them a volume is a file system of its own.
+        case .elsewhere: throw .status(.notSupported)
         case .directory(let handle):
             let parent = try call.file(handle, forWriting: false)
             let execution = call.execution
@@ -257,9 +275,10 @@ enum NFSProgram {
     private static func rename(_ call: inout Call, _ output: inout ByteBuffer) throws(CallFailure) -> CallOutcome {
         let from = try call.file(forWriting: true)
         let name = try call.name()
-        let to = try call.file(forWriting: true)
+        let toHandle = try call.handle()
         let newName = try call.name()
-        guard from.volume.msid == to.volume.msid else { throw .status(.crossDevice) }
+        guard from.volume.msid == toHandle.msid else { throw .status(.crossDevice) }
+        let to = try call.file(toHandle, forWriting: true)
         try refuseJunction(name, in: from, call)
         try refuseJunction(newName, in: to, call)
         let execution = call.execution
@@ -281,9 +300,10 @@ enum NFSProgram {
 
     private static func link(_ call: inout Call, _ output: inout ByteBuffer) throws(CallFailure) -> CallOutcome {
         let object = try call.file(forWriting: true)
-        let directory = try call.file(forWriting: true)
+        let directoryHandle = try call.handle()
         let name = try call.name()
-        guard object.volume.msid == directory.volume.msid else { throw .status(.crossDevice) }
+        guard object.volume.msid == directoryHandle.msid else { throw .status(.crossDevice) }
+        let directory = try call.file(directoryHandle, forWriting: true)
         try refuseJunction(name, in: directory, call)
         let execution = call.execution
         let outcome = try attempt { () throws(FileError) in

@@ -35,7 +35,7 @@ package enum NFSServer {
         }
         switch outcome {
         case .answered, .answeredWhenDurable: break
-        case .wouldBlock, .none, .malformed: output.moveWriterIndex(to: start)
+        case .wouldBlock, .elsewhere, .misdirected, .none, .malformed: output.moveWriterIndex(to: start)
         }
         return outcome
     }
@@ -99,6 +99,8 @@ package enum NFSServer {
             output.writeAccepted(xid: header.xid, .procedureUnavailable)
             return .answered
         }
+        // Before the request is claimed here: the node that executes it has the cache that it belongs to.
+        if procedure != .null, let place = call.placeElsewhere() { return place }
         if procedure.isIdempotent { return run(procedure, header.xid, call, &output) }
 
         let key = RequestKey(
@@ -125,7 +127,7 @@ package enum NFSServer {
         case .answered: cache.finish(key, CachedReply(bytes: bytes, volume: nil, ticket: .durable))
         case .answeredWhenDurable(let volume, let ticket):
             cache.finish(key, CachedReply(bytes: bytes, volume: volume, ticket: ticket))
-        case .wouldBlock, .none, .malformed: break
+        case .wouldBlock, .elsewhere, .misdirected, .none, .malformed: break
         }
         return outcome
     }
@@ -151,6 +153,10 @@ package enum NFSServer {
                 output.writeInteger(AcceptStatus.garbageArguments.rawValue)
             case .status(let status):
                 output.writeStatus(status)
+                output.writeXDRZeros(words: procedure.failureWords)
+            case .elsewhere:
+                // Only the first handle decides where a request goes; that of a second one is another volume's.
+                output.writeStatus(.crossDevice)
                 output.writeXDRZeros(words: procedure.failureWords)
             }
             return .answered

@@ -1,4 +1,5 @@
 internal import CLinux
+import Environment
 import FileService
 import NFSServer
 import NIOCore
@@ -28,11 +29,11 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     // mutex, and `outlet` has one.
     typealias InboundIn = ByteBuffer
 
-    private var context: ChannelHandlerContext?
-    private let client: ClientContext
+    var context: ChannelHandlerContext?
+    let client: ClientContext
     private let workers: NIOThreadPool
     private let registry: ConnectionRegistry
-    private let eventLoop: any EventLoop
+    let eventLoop: any EventLoop
     /// -1 while there is none.
     private let socket: Int32
     /// Where answers leave.
@@ -40,14 +41,21 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     // The run-time check of exclusive access to the two buffers could find nothing: what is called while one of them is
     // in use never comes back to the connection but through the event loop's queue.
     @exclusivity(unchecked) private var stream = ByteBuffer()
-    @exclusivity(unchecked) private var output: ByteBuffer
+    @exclusivity(unchecked) var output: ByteBuffer
     /// Requests that the gate holds.
     private var held: [ByteBuffer] = []
+    /// Requests for volumes that no node can be asked for at present.
+    var parked: [ByteBuffer] = []
+    /// Requests that other nodes execute.
+    var forwardedCount = 0
+    var forwarder: RequestForwarder?
+    var isPlaceCheckScheduled = false
+    let environment: Environment
     /// Requests of this burst that need the disk.
     private var blocked: [PendingRequest] = []
-    private var waitingBytes = 0
+    var waitingBytes = 0
     private var isReading = true
-    private var isClosed = false
+    var isClosed = false
     private var hasUnflushed = false
     private let answerClock = AnswerClock()
     private let remote: String
@@ -63,7 +71,9 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     /// Answers that leave before the rest of their burst is executed.
     private static let largeAnswerBytes = 256 << 10
     /// Answers from workers that are not copied into the burst.
-    private static let largeReplyBytes = 32 << 10
+    static let largeReplyBytes = 32 << 10
+    /// How often it is looked whether what waits for another node should go elsewhere by now.
+    static let placeCheckMilliseconds: Int64 = 100
     /// Records of which more than this has not arrived yet are read straight into their buffer.
     private static let largeRecordBytes = 32 << 10
     /// Answers from other threads.
@@ -85,16 +95,19 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         var isClaimed: Bool
     }
 
-    private var gate: RequestGate { client.service.gate }
+    var gate: RequestGate { client.service.gate }
 
     init(
         service: SVMFileService,
         address: ClientAddress,
         workers: NIOThreadPool,
         registry: ConnectionRegistry,
-        channel: any Channel
+        channel: any Channel,
+        environment: Environment,
+        isForwarded: Bool = false
     ) {
-        client = ClientContext(service: service, client: address)
+        client = ClientContext(service: service, client: address, isForwarded: isForwarded)
+        self.environment = environment
         self.workers = workers
         self.registry = registry
         eventLoop = channel.eventLoop
@@ -133,13 +146,16 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         sendBlocked()
         registry.remove(self)
         held = []
+        parked = []
+        forwarder?.keepOnly([])
+        forwarder = nil
         context = nil
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var incoming = Self.unwrapInboundIn(data)
         if stream.readableBytes == 0 { stream = incoming } else { stream.writeBuffer(&incoming) }
-        client.refresh()
+        refresh()
         do throws(RecordError) {
             repeat {
                 while let record = try RecordMarking.next(from: &stream) { receive(record) }
@@ -201,6 +217,10 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
 
     private func receive(_ record: ByteBuffer) {
         registry.counters.countRequest()
+        admit(record)
+    }
+
+    func admit(_ record: ByteBuffer) {
         guard gate.enter() else {
             if gate.current == .closed { return }
             held.append(record)
@@ -238,6 +258,10 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         case .wouldBlock:
             waitingBytes += record.readableBytes
             blocked.append(PendingRequest(record: record, isClaimed: true))
+        case .elsewhere(let target): forward(record, to: target)
+        case .misdirected:
+            gate.leave()
+            context?.close(promise: nil)
         case .none: gate.leave()
         case .malformed:
             gate.leave()
@@ -247,7 +271,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     }
 
     /// Hands the requests of this burst that need the disk to workers.
-    private func sendBlocked() {
+    func sendBlocked() {
         while !blocked.isEmpty {
             // Large reads and writes are spread over the workers; small requests go together.
             let isLarge = waitingBytes > 256 << 10
@@ -278,6 +302,15 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         case .answeredWhenDurable(let volume, let ticket):
             let answer = reply
             volume.whenDurable(ticket) { [self] _ in complete(answer, requestBytes: bytes) }
+        case .elsewhere(let target):
+            eventLoop.execute { [self] in
+                waitingBytes -= bytes
+                forward(request.record, to: target)
+                adjustReading()
+            }
+        case .misdirected:
+            complete(ByteBuffer(), requestBytes: bytes)
+            shutDown()
         case .none, .malformed, .wouldBlock: complete(ByteBuffer(), requestBytes: bytes)
         }
     }
@@ -343,7 +376,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
 
     // MARK: Output and backpressure
 
-    private func flush() {
+    func flush() {
         sendNow()
         writeOutput()
         guard hasUnflushed, let context, !isClosed else { return }
@@ -373,7 +406,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     }
 
     /// Hands the burst to the channel, without flushing it.
-    private func writeOutput() {
+    func writeOutput() {
         guard output.readableBytes > 0 else { return }
         guard let context, !isClosed else { return output.clear() }
         let burst = output
@@ -382,7 +415,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     }
 
     /// Puts bytes behind everything that the channel has queued, and behind what another thread could not send.
-    private func queue(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
+    func queue(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
         if let rest = outlet.beginQueueing() { write(rest, context) }
         write(bytes, context)
     }
@@ -406,11 +439,12 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         flush()
     }
 
-    private func adjustReading() {
+    func adjustReading() {
         guard let context, !isClosed else { return }
         let mayRead = waitingBytes < ConnectionLimits.waitingBytesMax && context.channel.isWritable
         guard mayRead != isReading else { return }
         isReading = mayRead
+        forwarder?.setReading(context.channel.isWritable)
         context.channel.setOption(.autoRead, value: mayRead).whenFailure { _ in }
         if mayRead { context.read() }
     }
@@ -422,10 +456,10 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         eventLoop.execute { [self] in
             let records = held
             held = []
-            client.refresh()
+            refresh()
             for record in records {
                 waitingBytes -= record.readableBytes
-                receive(record)
+                admit(record)
             }
             sendBlocked()
             flush()

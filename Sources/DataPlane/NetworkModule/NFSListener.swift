@@ -59,6 +59,7 @@ package final class NFSListener: Sendable {
         port: Int,
         service: SVMFileService,
         threads: NetworkThreads,
+        environment: Environment = .system,
         isShared: Bool
     ) async throws -> NFSListener {
         let registry = ConnectionRegistry()
@@ -87,7 +88,8 @@ package final class NFSListener: Sendable {
                             address: client,
                             workers: threads.workers,
                             registry: registry,
-                            channel: child
+                            channel: child,
+                            environment: environment
                         )
                     )
                 }

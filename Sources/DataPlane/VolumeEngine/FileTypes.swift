@@ -113,6 +113,9 @@ package struct FileReference: Hashable, Sendable {
         self.epoch = epoch
     }
 
+    /// The root directory of every volume.
+    package static let volumeRoot = FileReference(inode: .root, generation: 1)
+
     /// The read-only directory that lists the snapshots of a volume, reached as `.snapshot` in the volume's root.
     package static let snapshotDirectory = FileReference(inode: InodeNumber(rawValue: 2), generation: 0)
 }

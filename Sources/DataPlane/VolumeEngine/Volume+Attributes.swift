@@ -42,7 +42,7 @@ extension Volume {
     var now: Timestamp { Timestamp(wallClockNanoseconds: context.environment.wallClockNanoseconds()) }
 
     /// The directory at the root of the volume.
-    package var rootReference: FileReference { FileReference(inode: .root, generation: 1) }
+    package var rootReference: FileReference { .volumeRoot }
 
     /// Changes when unstable data may have been lost, and only then (RFC 1813, section 3.3.7).
     package var writeVerifier: UInt64 { locked { core.properties.writeVerifier } }

@@ -19,11 +19,14 @@ package enum ProductVersion {
 package struct ClusterRoutes: RouteGroup {
     private let controller: StorageController
     private let jobs: JobManager
+    private let others: OtherNodes
+    private static let jobsPath = "/api/cluster/jobs"
 
-    /// Routes over a controller and its jobs.
-    package init(controller: StorageController, jobs: JobManager) {
+    /// Routes over a controller and its jobs; those of other nodes are asked of those.
+    package init(controller: StorageController, jobs: JobManager, others: OtherNodes) {
         self.controller = controller
         self.jobs = jobs
+        self.others = others
     }
 
     /// Adds the routes.
@@ -38,31 +41,49 @@ package struct ClusterRoutes: RouteGroup {
             return RESTCollection.answer(call, record: record, keys: ["name", "uuid"])
         }
         router.rest(.get, "/api/cluster/nodes") { call in
-            let nodes = try await controller.store.snapshot().nodes.map(Self.json)
+            let up = try await controller.namesOfNodesUp()
+            let nodes = try await controller.store.snapshot().nodes.map { Self.json($0, isUp: up.contains($0.name)) }
             return try RESTCollection.answer(call, nodes, keys: ["name", "uuid"])
         }
         router.rest(.get, "/api/cluster/nodes/{uuid}") { call in
-            let uuid = try call.uuid()
-            guard let node = try await controller.store.snapshot().node(uuid) else {
-                throw ManagementError.notFound("node", uuid.description)
-            }
-            return RESTCollection.answer(call, record: Self.json(node), keys: ["name", "uuid"])
+            let node = try await nodeNamed(by: call)
+            let isUp = try await controller.namesOfNodesUp().contains(node.name)
+            return RESTCollection.answer(call, record: Self.json(node, isUp: isUp), keys: ["name", "uuid"])
+        }
+        router.rest(.delete, "/api/cluster/nodes/{uuid}") { call in
+            try await controller.removeNode(try await nodeNamed(by: call))
+            return .ok()
         }
         registerJobs(on: router)
         registerPeers(on: router)
     }
 
     private func registerJobs(on router: Router<BasicRequestContext>) {
-        router.rest(.get, "/api/cluster/jobs") { call in
-            try RESTCollection.answer(call, jobs.jobs.map { json($0) }, keys: ["uuid"])
+        router.rest(.get, Self.jobsPath) { call in
+            let nodes = try await controller.store.snapshot().nodes
+            let elsewhere = await others.records(Self.jobsPath, for: call, controller, nodes)
+            let records = jobs.jobs.map { json($0) } + nodes.flatMap { elsewhere.all(of: $0) }
+            return try RESTCollection.answer(call, records, keys: ["uuid"])
         }
-        router.rest(.get, "/api/cluster/jobs/{uuid}") { call in
+        router.rest(.get, Self.jobsPath + "/{uuid}") { call in
             let uuid = try call.uuid()
-            guard let job = jobs.jobs.first(where: { $0.uuid == uuid }) else {
-                throw ManagementError.notFound("job", uuid.description)
+            if let job = jobs.jobs.first(where: { $0.uuid == uuid }) {
+                return RESTCollection.answer(call, record: json(job), keys: ["uuid"])
             }
-            return RESTCollection.answer(call, record: json(job), keys: ["uuid"])
+            let nodes = try await controller.store.snapshot().nodes
+            let elsewhere = await others.records(Self.jobsPath, for: call, controller, nodes)
+            let record = nodes.lazy.compactMap { elsewhere.record(uuid, of: $0) }.first
+            guard let record else { throw ManagementError.notFound("job", uuid.description) }
+            return RESTCollection.answer(call, record: record, keys: ["uuid"])
         }
+    }
+
+    private func nodeNamed(by call: RESTCall) async throws -> NodeRecord {
+        let uuid = try call.uuid()
+        guard let node = try await controller.store.snapshot().node(uuid) else {
+            throw ManagementError.notFound("node", uuid.description)
+        }
+        return node
     }
 
     private func registerPeers(on router: Router<BasicRequestContext>) {
@@ -144,14 +165,15 @@ package struct ClusterRoutes: RouteGroup {
         ])
     }
 
-    private static func json(_ node: NodeRecord) -> JSONValue {
+    private static func json(_ node: NodeRecord, isUp: Bool) -> JSONValue {
         .fields([
-            "uuid": .text(node.uuid), "name": .string(node.name), "state": .string("up"),
+            "uuid": .text(node.uuid), "name": .string(node.name), "state": .string(isUp ? "up" : "down"),
             "membership": .string("member"),
             "version": ProductVersion.json,
             "management_interfaces": .array([.fields(["ip": .fields(["address": .string(node.management.address)])])]),
             "godwit": .fields([
                 "management_endpoint": .text(node.management), "replication_endpoint": .text(node.replication),
+                "interconnect_endpoint": node.interconnect.map { .text($0) },
             ]),
             "_links": .selfLink("/api/cluster/nodes/\(node.uuid)"),
         ])

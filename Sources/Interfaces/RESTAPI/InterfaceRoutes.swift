@@ -7,14 +7,17 @@ import JSON
 /// `/api/network/ip/interfaces`: LIFs.
 package struct InterfaceRoutes: RouteGroup {
     private let controller: StorageController
+    private let others: OtherNodes
+    private static let path = "/api/network/ip/interfaces"
     private let portDefault: Int
     private static let keys = ["name", "uuid", "svm.name", "svm.uuid"]
 
     /// Routes over a controller.
     ///
     /// - Parameter portDefault: the port of a LIF that is made without one.
-    package init(controller: StorageController, portDefault: Int) {
+    package init(controller: StorageController, others: OtherNodes, portDefault: Int) {
         self.controller = controller
+        self.others = others
         self.portDefault = portDefault
     }
 
@@ -22,25 +25,36 @@ package struct InterfaceRoutes: RouteGroup {
     package func register(on router: Router<BasicRequestContext>) {
         router.rest(.get, "/api/network/ip/interfaces") { call in
             let snapshot = try await controller.store.snapshot()
-            return try RESTCollection.answer(call, snapshot.lifs.map { json($0, snapshot) }, keys: Self.keys)
+            let elsewhere = await others.records(Self.path, for: call, controller, snapshot.nodes)
+            let records = snapshot.lifs.map { lif in
+                elsewhere.record(lif.uuid, of: snapshot.node(serving: lif)) ?? json(lif, snapshot)
+            }
+            return try RESTCollection.answer(call, records, keys: Self.keys)
         }
         router.rest(.get, "/api/network/ip/interfaces/{uuid}") { call in
             let snapshot = try await controller.store.snapshot()
-            let uuid = try call.uuid()
-            guard let lif = snapshot.lif(uuid) else { throw ManagementError.notFound("LIF", uuid.description) }
+            let lif = try lifNamed(by: call, snapshot)
+            try controller.requireHere(snapshot.node(serving: lif))
             return RESTCollection.answer(call, record: json(lif, snapshot), keys: Self.keys)
         }
         router.rest(.post, "/api/network/ip/interfaces") { call in
             try call.requireFields(
-                among: ["name", "svm.name", "svm.uuid", "ip.address", "ip.netmask", "enabled", "godwit.nfs_port"])
+                among: [
+                    "name", "svm.name", "svm.uuid", "ip.address", "ip.netmask", "enabled", "godwit.nfs_port",
+                    "location.home_node.name", "location.home_node.uuid",
+                ])
             let snapshot = try await controller.store.snapshot()
+            let svm = try call.svm(in: snapshot)
+            let home = try homeNode(call, snapshot) ?? preferredNode(of: svm, snapshot)
+            try controller.requireHere(home)
             let record = LIFRecord(
                 uuid: .random(controller.environment),
                 name: try call.required(try call.string("name"), "name"),
-                svm: try call.svm(in: snapshot).uuid,
+                svm: svm.uuid,
                 address: try call.required(try call.string("ip.address"), "ip.address"),
                 port: try port(call) ?? portDefault,
-                isEnabled: try call.bool("enabled") ?? true
+                isEnabled: try call.bool("enabled") ?? true,
+                node: home.uuid
             )
             try await controller.createLIF(record)
             return try .created(
@@ -50,10 +64,24 @@ package struct InterfaceRoutes: RouteGroup {
             )
         }
         router.rest(.patch, "/api/network/ip/interfaces/{uuid}") { call in
-            try call.requireFields(among: ["name", "ip.address", "ip.netmask", "enabled", "godwit.nfs_port"])
+            try call.requireFields(
+                among: [
+                    "name", "ip.address", "ip.netmask", "enabled", "godwit.nfs_port", "location.home_node.name",
+                    "location.home_node.uuid",
+                ]
+            )
+            let snapshot = try await controller.store.snapshot()
+            let lif = try lifNamed(by: call, snapshot)
+            let home = try homeNode(call, snapshot)
+            // The node that will have it must be able to bind it.
+            try controller.requireHere(home ?? snapshot.node(serving: lif))
             let (name, address) = (try call.string("name"), try call.string("ip.address"))
             let (port, isEnabled) = (try port(call), try call.bool("enabled"))
-            try await controller.modifyLIF(try call.uuid()) { record throws(ManagementError) in
+            try await controller.modifyLIF(lif.uuid) { record throws(ManagementError) in
+                if let home {
+                    record.homeNode = home.uuid
+                    record.currentNode = home.uuid
+                }
                 if let name { record.name = name }
                 if let address { record.address = address }
                 if let port { record.port = port }
@@ -62,8 +90,10 @@ package struct InterfaceRoutes: RouteGroup {
             return .ok()
         }
         router.rest(.delete, "/api/network/ip/interfaces/{uuid}") { call in
-            let uuid = try call.uuid()
-            try await controller.change(as: .user) { draft throws(ManagementError) in try draft.deleteLIF(uuid) }
+            let snapshot = try await controller.store.snapshot()
+            let lif = try lifNamed(by: call, snapshot)
+            try controller.requireHere(snapshot.node(serving: lif))
+            try await controller.change(as: .user) { draft throws(ManagementError) in try draft.deleteLIF(lif.uuid) }
             return .ok()
         }
     }
@@ -72,8 +102,41 @@ package struct InterfaceRoutes: RouteGroup {
         try call.int("godwit.nfs_port").map { Int(clamping: $0) }
     }
 
+    private func lifNamed(by call: RESTCall, _ snapshot: ConfigurationSnapshot) throws(ManagementError) -> LIFRecord {
+        let uuid = try call.uuid()
+        guard let lif = snapshot.lif(uuid) else { throw .notFound("LIF", uuid.description) }
+        return lif
+    }
+
+    /// The node that the request names; nil when it names none.
+    private func homeNode(
+        _ call: RESTCall,
+        _ snapshot: ConfigurationSnapshot
+    ) throws(ManagementError) -> NodeRecord? {
+        let path = "location.home_node"
+        if let text = try call.string("\(path).uuid") {
+            guard let uuid = ObjectUUID(text), let node = snapshot.node(uuid) else {
+                throw .notFound("node", text, target: "\(path).uuid")
+            }
+            return node
+        }
+        guard let name = try call.string("\(path).name") else { return nil }
+        guard let node = snapshot.node(named: name) else { throw .notFound("node", name, target: "\(path).name") }
+        return node
+    }
+
+    /// The node that holds most of the SVM's volumes, so that most requests need not be forwarded; this one if none does.
+    private func preferredNode(of svm: SVMRecord, _ snapshot: ConfigurationSnapshot) -> NodeRecord {
+        let holders = snapshot.volumes(of: svm.uuid).compactMap { snapshot.node(holding: $0)?.uuid }
+        let counts = Dictionary(holders.map { ($0, 1) }, uniquingKeysWith: +)
+        let most = snapshot.nodes.filter { counts[$0.uuid] != nil }.max { counts[$0.uuid]! < counts[$1.uuid]! }
+        return most ?? controller.node
+    }
+
     private func json(_ lif: LIFRecord, _ snapshot: ConfigurationSnapshot) -> JSONValue {
-        let node = controller.node
+        let node = snapshot.node(serving: lif)
+        let home = lif.homeNode.flatMap { snapshot.node($0) } ?? node
+        let state = node?.uuid != controller.node.uuid ? "unknown" : controller.isUp(lif) ? "up" : "down"
         let failure = controller.failure(of: lif.uuid)
         return .fields([
             "uuid": .text(lif.uuid), "name": .string(lif.name),
@@ -81,11 +144,11 @@ package struct InterfaceRoutes: RouteGroup {
             "ip": .fields([
                 "address": .string(lif.address), "netmask": .string("8"), "family": .string("ipv4"),
             ]),
-            "enabled": .bool(lif.isEnabled), "state": .string(controller.isUp(lif) ? "up" : "down"),
+            "enabled": .bool(lif.isEnabled), "state": .string(state),
             "services": .array([.string("data_nfs")]),
             "location": .fields([
-                "home_node": .reference(node.name, node.uuid), "node": .reference(node.name, node.uuid),
-                "is_home": .bool(true),
+                "home_node": .reference(home?.name, home?.uuid), "node": .reference(node?.name, node?.uuid),
+                "is_home": .bool(home?.uuid == node?.uuid),
             ]),
             "godwit": .fields([
                 "nfs_port": .count(lif.port), "failure": failure.map { .string($0.description) },

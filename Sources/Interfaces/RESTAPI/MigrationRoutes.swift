@@ -36,8 +36,14 @@ package struct MigrationRoutes: RouteGroup {
     package func register(on router: Router<BasicRequestContext>) {
         registerReading(on: router)
         router.rest(.post, Self.path) { call in try await refusable { try await start(call) } }
-        router.rest(.patch, Self.path + "/{uuid}") { call in try await refusable { try await act(call) } }
-        router.rest(.delete, Self.path + "/{uuid}") { call in try await refusable { try await abort(call) } }
+        router.rest(.patch, Self.path + "/{uuid}") { call in
+            _ = try await viewHere(call)
+            return try await refusable { try await act(call) }
+        }
+        router.rest(.delete, Self.path + "/{uuid}") { call in
+            _ = try await viewHere(call)
+            return try await refusable { try await abort(call) }
+        }
         registerSourceSide(on: router)
     }
 
@@ -59,7 +65,6 @@ package struct MigrationRoutes: RouteGroup {
     /// Aborts an operation of this destination; the job ends when nothing is left of it, or when it failed.
     private func abort(_ call: RESTCall) async throws -> RESTAnswer {
         let operation = try call.uuid()
-        _ = try await view(operation)
         try await orchestrator.abort(operation)
         return .accepted(
             job: jobs.start("DELETE \(Self.path)/\(operation)") { _ in
@@ -81,12 +86,14 @@ package struct MigrationRoutes: RouteGroup {
 
     private func registerReading(on router: Router<BasicRequestContext>) {
         router.rest(.get, Self.path) { call in
-            let node = controller.node.name
-            let records = try await orchestrator.list().map { MigrationJSON.operation($0, nodeName: node) }
+            let snapshot = try await controller.store.snapshot()
+            let records = try await orchestrator.list().map { view in
+                MigrationJSON.operation(view, nodeName: snapshot.node(view.record.owningNode)?.name ?? "")
+            }
             return try RESTCollection.answer(call, records, keys: Self.keys)
         }
         router.rest(.get, Self.path + "/{uuid}") { call in
-            let found = try await view(try call.uuid())
+            let found = try await viewHere(call)
             return RESTCollection.answer(
                 call,
                 record: MigrationJSON.operation(found, nodeName: controller.node.name),
@@ -94,17 +101,26 @@ package struct MigrationRoutes: RouteGroup {
             )
         }
         router.rest(.get, Self.path + "/{uuid}/volumes") { call in
-            let records = MigrationJSON.volumes(try await view(try call.uuid()), node: controller.node)
+            let records = MigrationJSON.volumes(try await viewHere(call), node: controller.node)
             return try RESTCollection.answer(call, records, keys: ["volume.uuid", "volume.name"])
         }
         router.rest(.get, Self.path + "/{uuid}/volumes/{volume}") { call in
             let volume = try call.uuid("volume")
-            let records = MigrationJSON.volumes(try await view(try call.uuid()), node: controller.node)
+            let records = MigrationJSON.volumes(try await viewHere(call), node: controller.node)
             guard let record = records.first(where: { $0[path: "volume.uuid"]?.plain == volume.description }) else {
                 throw ManagementError.notFound("volume of the migrate operation", volume.description)
             }
             return RESTCollection.answer(call, record: record, keys: ["volume.uuid", "volume.name"])
         }
+    }
+
+    /// The operation that the path of a request names.
+    ///
+    /// - Throws: `ElsewhereError` when another node drives it.
+    private func viewHere(_ call: RESTCall) async throws -> MigrationView {
+        let view = try await view(try call.uuid())
+        try controller.requireHere(try await controller.store.snapshot().node(view.record.owningNode))
+        return view
     }
 
     private func view(_ operation: ObjectUUID) async throws -> MigrationView {

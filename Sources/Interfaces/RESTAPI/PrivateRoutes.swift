@@ -18,7 +18,7 @@ package struct PrivateRoutes: RouteGroup {
     /// Adds the routes.
     package func register(on router: Router<BasicRequestContext>) {
         router.rest(.post, "/api/private/godwit/volumes/{uuid}/scrub") { call in
-            let record = try await controller.store.snapshot().volumeNamed(by: call)
+            let record = try controller.volumeHere(call, try await controller.store.snapshot())
             let volume = try controller.openVolume(record)
             let pool = controller.pool
             let events = controller.events
@@ -42,7 +42,7 @@ package struct PrivateRoutes: RouteGroup {
             )
         }
         router.rest(.post, "/api/private/godwit/volumes/{uuid}/check") { call in
-            let record = try await controller.store.snapshot().volumeNamed(by: call)
+            let record = try controller.volumeHere(call, try await controller.store.snapshot())
             let volume = try controller.openVolume(record)
             let pool = controller.pool
             return .accepted(

@@ -14,9 +14,18 @@ package struct RESTCall: Sendable {
     package let body: JSONValue
     /// The parts of the path that the route left open.
     package let parameters: Parameters
+    /// Whether another node of the cluster passes it on.
+    package let isForwarded: Bool
 
     /// Makes a call.
-    package init(path: String, query: [(name: String, value: String)], body: JSONValue, parameters: Parameters) {
+    package init(
+        path: String,
+        query: [(name: String, value: String)],
+        body: JSONValue,
+        parameters: Parameters,
+        isForwarded: Bool = false
+    ) {
+        self.isForwarded = isForwarded
         self.path = path
         self.query = query
         self.body = body

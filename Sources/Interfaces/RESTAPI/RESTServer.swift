@@ -1,4 +1,5 @@
 package import ClusterConfiguration
+import HTTPTypes
 package import Hummingbird
 package import Logging
 import NIOCore
@@ -24,8 +25,16 @@ extension Router<BasicRequestContext> {
         _ handler: @escaping @Sendable (RESTCall) async throws -> RESTAnswer
     ) {
         on(RouterPath(path), method: method) { request, context -> Response in
+            var body = ByteBuffer()
             do {
-                return try await handler(try await RESTServer.read(request, context.parameters)).response
+                return try await handler(try await RESTServer.read(request, context.parameters, &body)).response
+            } catch let elsewhere as ElsewhereError {
+                throw ForwardedRequest(
+                    node: elsewhere.node,
+                    method: request.method.rawValue,
+                    uri: request.uri.string,
+                    body: [UInt8](body.readableBytesView)
+                )
             } catch {
                 let failure = ManagementError.from(error)
                 if failure.kind == .failed {
@@ -47,6 +56,7 @@ package enum RESTServer {
     /// - Throws: `management_address_not_loopback`: without authentication nothing but loopback is served.
     package static func makeApplication(
         groups: [any RouteGroup],
+        others: OtherNodes,
         endpoint: NetworkEndpoint,
         logger: Logger,
         onRunning: @escaping @Sendable () async -> Void
@@ -62,6 +72,7 @@ package enum RESTServer {
         }
         let router = Router(context: BasicRequestContext.self, options: [.autoGenerateHeadEndpoints])
         router.add(middleware: UnknownPathMiddleware())
+        router.add(middleware: NodeForwardingMiddleware(others: others))
         for group in groups { group.register(on: router) }
         return Application(
             responder: router.buildResponder(),
@@ -75,9 +86,12 @@ package enum RESTServer {
         )
     }
 
-    static func read(_ request: Request, _ parameters: Parameters) async throws -> RESTCall {
+    static func read(
+        _ request: Request,
+        _ parameters: Parameters,
+        _ body: inout ByteBuffer
+    ) async throws -> RESTCall {
         var request = request
-        let body: ByteBuffer
         do {
             body = try await request.collectBody(upTo: bodyBytesMax)
         } catch {
@@ -93,7 +107,8 @@ package enum RESTServer {
             path: request.uri.path,
             query: query,
             body: try JSONValue(body: [UInt8](body.readableBytesView)),
-            parameters: parameters
+            parameters: parameters,
+            isForwarded: request.headers[HTTPField.Name(OtherNodes.headerName)!] != nil
         )
     }
 }

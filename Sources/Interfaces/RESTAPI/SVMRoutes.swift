@@ -8,10 +8,14 @@ import JSON
 /// `/api/svm/svms` and `/api/storage/aggregates`.
 package struct SVMRoutes: RouteGroup {
     private let controller: StorageController
+    private let others: OtherNodes
     private static let keys = ["name", "uuid"]
 
-    /// Routes over a controller.
-    package init(controller: StorageController) { self.controller = controller }
+    /// Routes over a controller; aggregates of other nodes are asked of those.
+    package init(controller: StorageController, others: OtherNodes) {
+        self.controller = controller
+        self.others = others
+    }
 
     /// Adds the routes.
     package func register(on router: Router<BasicRequestContext>) {
@@ -54,9 +58,12 @@ package struct SVMRoutes: RouteGroup {
         }
         router.rest(.get, "/api/storage/aggregates") { call in
             let snapshot = try await controller.store.snapshot()
+            let elsewhere = await others.records("/api/storage/aggregates", for: call, controller, snapshot.nodes)
             return try RESTCollection.answer(
                 call,
-                snapshot.aggregates.map { json($0, snapshot) },
+                snapshot.aggregates.map { record in
+                    elsewhere.record(record.uuid, of: snapshot.node(record.node)) ?? json(record, snapshot)
+                },
                 keys: Self.keys
             )
         }

@@ -32,13 +32,13 @@ package struct SnapshotRoutes: RouteGroup {
         let collection = "/api/storage/volumes/{uuid}/snapshots"
         router.rest(.get, collection) { call in
             let configuration = try await controller.store.snapshot()
-            let volume = try configuration.volumeNamed(by: call)
+            let volume = try controller.volumeHere(call, configuration)
             let records = try await controller.snapshots(of: volume).map { json($0, volume, configuration) }
             return try RESTCollection.answer(call, records, keys: Self.keys)
         }
         router.rest(.get, collection + "/{snapshot}") { call in
             let configuration = try await controller.store.snapshot()
-            let volume = try configuration.volumeNamed(by: call)
+            let volume = try controller.volumeHere(call, configuration)
             let snapshot = try await controller.snapshot(
                 of: volume,
                 uuid: try call.uuid("snapshot").description,
@@ -49,7 +49,7 @@ package struct SnapshotRoutes: RouteGroup {
         router.rest(.post, collection) { call in
             try call.requireFields(among: ["name"])
             let configuration = try await controller.store.snapshot()
-            let volume = try configuration.volumeNamed(by: call)
+            let volume = try controller.volumeHere(call, configuration)
             let name = try call.required(try call.string("name"), "name")
             let snapshot = try await controller.createSnapshot(of: volume, named: name)
             return try .created(
@@ -59,7 +59,7 @@ package struct SnapshotRoutes: RouteGroup {
             )
         }
         router.rest(.delete, collection + "/{snapshot}") { call in
-            let volume = try await controller.store.snapshot().volumeNamed(by: call)
+            let volume = try controller.volumeHere(call, try await controller.store.snapshot())
             let snapshot = try await controller.snapshot(
                 of: volume,
                 uuid: try call.uuid("snapshot").description,
@@ -74,6 +74,7 @@ package struct SnapshotRoutes: RouteGroup {
             let uuid = try call.uuid()
             guard configuration.svm(uuid) != nil else { throw ManagementError.notFound("SVM", uuid.description) }
             let name = try call.required(try call.string("name"), "name")
+            try requireOneNode(uuid, configuration)
             let taken = try await controller.createSnapshots(ofSVM: uuid, named: name)
             let records = taken.map { json($0.1, $0.0, configuration) }
             return RESTAnswer(
@@ -81,6 +82,22 @@ package struct SnapshotRoutes: RouteGroup {
                 .fields(["records": .array(records), "num_records": .count(records.count)])
             )
         }
+    }
+
+    /// Snapshots of all volumes at one moment are one node's work in this version.
+    private func requireOneNode(_ svm: ObjectUUID, _ configuration: ConfigurationSnapshot) throws {
+        let nodes = Set(configuration.volumes(of: svm).compactMap { configuration.node(holding: $0)?.name })
+        guard nodes.count > 1 else {
+            return try controller.requireHere(nodes.first.flatMap { configuration.node(named: $0) })
+        }
+        throw ManagementError(
+            .unsupported,
+            "svm_spans_nodes",
+            "the volumes of the SVM are on several nodes (\(nodes.sorted().joined(separator: ", "))): snapshots of all of "
+                + "them at one moment are not in this version",
+            remedy: "take a snapshot of each volume",
+            target: "svm"
+        )
     }
 
     private func json(

@@ -9,26 +9,35 @@ import JSON
 /// `/api/storage/volumes`.
 package struct VolumeRoutes: RouteGroup {
     private let controller: StorageController
+    private let others: OtherNodes
+    private static let path = "/api/storage/volumes"
     private static let keys = ["name", "uuid", "svm.name", "svm.uuid"]
     private static let changeableFields = [
         "name", "size", "state", "comment", "guarantee.type", "nas.path", "nas.export_policy.name",
         "snapshot_policy.name",
     ]
 
-    /// Routes over a controller.
-    package init(controller: StorageController) { self.controller = controller }
+    /// Routes over a controller; volumes of other nodes are asked of those.
+    package init(controller: StorageController, others: OtherNodes) {
+        self.controller = controller
+        self.others = others
+    }
 
     /// Adds the routes.
     package func register(on router: Router<BasicRequestContext>) {
         router.rest(.get, "/api/storage/volumes") { call in
             let snapshot = try await controller.store.snapshot()
-            return try RESTCollection.answer(call, snapshot.volumes.map { json($0, snapshot) }, keys: Self.keys)
+            let elsewhere = await others.records(Self.path, for: call, controller, snapshot.nodes)
+            let records = snapshot.volumes.map { record in
+                elsewhere.record(record.uuid, of: snapshot.node(holding: record)) ?? json(record, snapshot)
+            }
+            return try RESTCollection.answer(call, records, keys: Self.keys)
         }
         router.rest(.get, "/api/storage/volumes/{uuid}") { call in
             let snapshot = try await controller.store.snapshot()
             return RESTCollection.answer(
                 call,
-                record: json(try snapshot.volumeNamed(by: call), snapshot),
+                record: json(try controller.volumeHere(call, snapshot), snapshot),
                 keys: Self.keys
             )
         }
@@ -40,7 +49,8 @@ package struct VolumeRoutes: RouteGroup {
         }
         router.rest(.patch, "/api/storage/volumes/{uuid}") { call in try await modify(call) }
         router.rest(.delete, "/api/storage/volumes/{uuid}") { call in
-            try await controller.deleteVolume(try call.uuid())
+            let record = try controller.volumeHere(call, try await controller.store.snapshot())
+            try await controller.deleteVolume(record.uuid)
             return .ok()
         }
     }
@@ -51,12 +61,14 @@ package struct VolumeRoutes: RouteGroup {
         )
         let snapshot = try await controller.store.snapshot()
         let environment = controller.environment
+        let aggregate = try call.aggregate(in: snapshot)
+        try controller.requireHere(snapshot.node(aggregate.node))
         var record = VolumeRecord(
             uuid: .random(environment),
             name: try call.required(try call.string("name"), "name"),
             msid: .random(environment),
             svm: try call.svm(in: snapshot).uuid,
-            aggregate: try call.aggregate(in: snapshot).uuid,
+            aggregate: aggregate.uuid,
             sizeBytes: try call.required(try call.bytes("size"), "size"),
             createTimeNanoseconds: environment.wallClockNanoseconds()
         )
@@ -65,19 +77,19 @@ package struct VolumeRoutes: RouteGroup {
     }
 
     private func modify(_ call: RESTCall) async throws -> RESTAnswer {
+        let found = try controller.volumeHere(call, try await controller.store.snapshot())
         // Restoring is a PATCH of its own: `restore_to.snapshot.{name,uuid}` in the query or in the body.
         let inQuery = (call.query("restore_to.snapshot.uuid"), call.query("restore_to.snapshot.name"))
         let uuid = try inQuery.0 ?? call.string("restore_to.snapshot.uuid")
         let name = try inQuery.1 ?? call.string("restore_to.snapshot.name")
         if uuid != nil || name != nil {
             try call.requireFields(among: ["restore_to.snapshot.uuid", "restore_to.snapshot.name"])
-            let record = try await controller.store.snapshot().volumeNamed(by: call)
-            let snapshot = try await controller.snapshot(of: record, uuid: uuid, name: name)
-            try await controller.restore(record, to: snapshot.uuid)
+            let snapshot = try await controller.snapshot(of: found, uuid: uuid, name: name)
+            try await controller.restore(found, to: snapshot.uuid)
             return .ok()
         }
         try call.requireFields(among: Self.changeableFields)
-        try await controller.modifyVolume(try call.uuid(), try Self.changes(call))
+        try await controller.modifyVolume(found.uuid, try Self.changes(call))
         return .ok()
     }
 
@@ -140,8 +152,12 @@ package struct VolumeRoutes: RouteGroup {
             "uuid": .text(record.uuid), "name": .string(record.name),
             "svm": .reference(snapshot.svm(record.svm)?.name, record.svm),
             "aggregates": .array([.reference(aggregate?.name, record.aggregate)]),
+            "godwit": .fields(["node": .reference(snapshot.node(holding: record)?.name, aggregate?.node)]),
             "size": .count(record.sizeBytes),
-            "state": .string(volume == nil ? "error" : record.state.rawValue),
+            // Of a node that does not answer nothing is known.
+            "state": .string(
+                volume != nil ? record.state.rawValue : controller.isHere(record, snapshot) ? "error" : "unknown"
+            ),
             "style": .string("flexvol"), "type": .string(record.isReplica ? "dp" : "rw"),
             "msid": .count(record.msid.rawValue), "create_time": .time(nanoseconds: record.createTimeNanoseconds),
             "comment": .string(record.comment),
@@ -167,11 +183,14 @@ package struct VolumeRoutes: RouteGroup {
     }
 }
 
-extension ConfigurationSnapshot {
+extension StorageController {
     /// The volume that the path of a request names.
-    func volumeNamed(by call: RESTCall) throws(ManagementError) -> VolumeRecord {
+    ///
+    /// - Throws: `ElsewhereError` when another node holds it.
+    func volumeHere(_ call: RESTCall, _ snapshot: ConfigurationSnapshot) throws -> VolumeRecord {
         let uuid = try call.uuid()
-        guard let record = volume(uuid) else { throw .notFound("volume", uuid.description) }
+        guard let record = snapshot.volume(uuid) else { throw ManagementError.notFound("volume", uuid.description) }
+        try requireHere(record, snapshot)
         return record
     }
 }

@@ -18,10 +18,12 @@ package struct ControllerSourceStorage: SourceStorage {
         guard let svm = snapshot.svm(named: svmName), svm.state != .deleting, let cluster = snapshot.cluster else {
             return nil
         }
-        var findings: [PrecheckFinding] = []
+        var findings: [PrecheckFinding] = controller.placement(of: svm, snapshot).map {
+            PrecheckFinding(code: MigrateCode.notInThisVersion, $0.message, remedy: $0.remedy)
+        }
         var volumes: [VolumeDescription] = []
         let records = snapshot.volumes(of: svm.uuid).filter { $0.state != .deleting }
-        for record in records {
+        for record in records where controller.isHere(record, snapshot) {
             findings += Self.findings(of: record)
             do {
                 let volume = try controller.openVolume(record)
@@ -85,6 +87,9 @@ package struct ControllerSourceStorage: SourceStorage {
             )
         ]
     }
+
+    /// Whether no other node holds volumes of the SVM.
+    package func isHere(_ svm: ObjectUUID) async throws -> Bool { try await controller.isHere(svm) }
 
     /// The name of an SVM.
     package func name(of svm: ObjectUUID) async throws -> String? {

@@ -74,6 +74,7 @@ package actor MigrateSource: SourceCluster {
     package func settleAfterRestart() async throws -> Set<ObjectUUID> {
         var silenced: Set<ObjectUUID> = []
         for stored in try await records.all() {
+            guard try await storage.isHere(stored.record.svm) else { continue }
             let operation = stored.record.operation
             let settled: SourceRecord
             if stored.record.state == .commit {
@@ -99,6 +100,7 @@ package actor MigrateSource: SourceCluster {
     /// recorded as stopped, whatever its record said when the daemon died.
     package func finishAfterRestart() async throws {
         for stored in try await records.all() where stored.record.state == .ponr || stored.record.state == .released {
+            guard try await storage.isHere(stored.record.svm) else { continue }
             try await storage.stop(stored.record.svm, for: stored.record.operation)
         }
     }
@@ -249,11 +251,22 @@ package actor MigrateSource: SourceCluster {
         while true {
             guard let stored = try await records.get(operation) else { throw Self.unknown(operation) }
             var record = stored.record
-            if let call { record = try record.fenced(by: call) }
+            if let call {
+                guard try await storage.isHere(record.svm) else { throw Self.elsewhere(record) }
+                record = try record.fenced(by: call)
+            }
             record = try body(record)
             if record == stored.record { return record }
             if try await records.put(record, of: operation, at: stored.revision) != nil { return record }
         }
+    }
+
+    private static func elsewhere(_ record: SourceRecord) -> MigrateError {
+        MigrateError(
+            .failed,
+            "SVM '\(record.svmName)' is on another node of the source cluster",
+            remedy: "give the peer the address of the node that holds the SVM's volumes; the step is tried again"
+        )
     }
 
     static func unknown(_ operation: ObjectUUID) -> MigrateError {

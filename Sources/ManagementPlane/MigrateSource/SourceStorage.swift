@@ -7,6 +7,9 @@ package import Replication
 package protocol SourceStorage: Sendable {
     /// Describes the SVM of a name and what speaks against moving it. Nil when there is none.
     func describe(svmName: String) async throws -> (description: SVMDescription, findings: [PrecheckFinding])?
+    /// Whether this node of the cluster is the one that acts for an SVM: no other holds volumes of it. True when there is
+    /// no such SVM.
+    func isHere(_ svm: ObjectUUID) async throws -> Bool
     /// The name of an SVM; nil when there is none.
     func name(of svm: ObjectUUID) async throws -> String?
     /// Marks the SVM as the source of an operation, or (nil) as one that takes part in none.

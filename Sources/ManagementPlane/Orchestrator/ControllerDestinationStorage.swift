@@ -133,7 +133,14 @@ package final class ControllerDestinationStorage: DestinationStorage {
 
     /// Makes the interfaces; the SVM is stopped, so nothing is bound.
     package func createInterfaces(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
-        try await create(svm, for: operation, volumes: [], interfaces: svm.configuration.interfaces)
+        let node = controller.node.uuid
+        let interfaces = svm.configuration.interfaces.map { interface in
+            var interface = interface
+            interface.homeNode = node
+            interface.currentNode = node
+            return interface
+        }
+        try await create(svm, for: operation, volumes: [], interfaces: interfaces)
     }
 
     private func create(

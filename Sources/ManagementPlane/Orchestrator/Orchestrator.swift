@@ -179,10 +179,10 @@ package actor Orchestrator {
         return migration
     }
 
-    /// Takes over what a former daemon left: each operation gets a new epoch, so that the former orchestrator, should it
+    /// Takes over what a former daemon of this node left: each operation gets a new epoch, so that the former orchestrator, should it
     /// still live, is refused everywhere.
     private func resumeAll() async throws {
-        for stored in try await records.all() {
+        for stored in try await records.all() where stored.record.owningNode == node {
             if stored.record.state == .migrateAborted { try await drop(stored.record.operation) }
             if stored.record.phase == .ended { continue }
             var record = stored.record

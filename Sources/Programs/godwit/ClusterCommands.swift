@@ -101,8 +101,27 @@ struct NodeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "node",
         abstract: "The nodes of the cluster.",
-        subcommands: [Show.self]
+        subcommands: [Show.self, Delete.self]
     )
+
+    struct Delete: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Takes a node out of the cluster.",
+            discussion: "One that is down, and that has no volumes and no LIFs any more. A start of it joins again."
+        )
+        @OptionGroup var options: GlobalOptions
+        @Option(help: "The name of the node.") var name: String
+        @Flag(help: "That there is none is no error.") var okIfAbsent = false
+
+        func run() async throws {
+            try await forgiving(okIfAbsent, "not_found") {
+                let path = "/api/cluster/nodes"
+                let record = try await options.client.record(path, [("name", name)], "node '\(name)'")
+                try await options.client.delete("\(path)/\(record[path: "uuid"]?.plain ?? "")")
+                options.done("node '\(name)' has left the cluster")
+            }
+        }
+    }
 
     struct Show: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Shows the nodes.")
@@ -115,7 +134,8 @@ struct NodeCommand: AsyncParsableCommand {
                 [
                     Column("NAME", "name"), Column("STATE", "state"),
                     Column("MANAGEMENT", "godwit.management_endpoint"),
-                    Column("REPLICATION", "godwit.replication_endpoint"), Column("UUID", "uuid"),
+                    Column("REPLICATION", "godwit.replication_endpoint"),
+                    Column("INTERCONNECT", "godwit.interconnect_endpoint"), Column("UUID", "uuid"),
                 ]
             )
         }

@@ -32,12 +32,14 @@ struct LIFCommand: AsyncParsableCommand {
         @OptionGroup var lif: LIFSelection
         @Option(help: "Its address, in 127.0.0.0/8.") var address: String
         @Option(help: "The port of NFS and MOUNT (default: nfs.port of the node's configuration).") var port: Int?
+        @Option(help: "Its node (default: the one that holds most of the SVM's volumes).") var homeNode: String?
         @Flag(help: "A LIF of that name that is there already is no error.") var okIfExists = false
 
         func run() async throws {
             let body = JSONValue.fields([
                 "name": .string(lif.name), "svm": .fields(["name": .string(lif.svm)]),
                 "ip": .fields(["address": .string(address)]), "godwit": LIFCommand.port(port),
+                "location": LIFCommand.location(homeNode),
             ])
             try await forgiving(okIfExists, "lif_exists") {
                 options.done("LIF '\(lif.name)' made", try await options.client.post(LIFCommand.path, body))
@@ -56,7 +58,8 @@ struct LIFCommand: AsyncParsableCommand {
                 records,
                 [
                     Column("SVM", "svm.name"), Column("LIF", "name"), Column("ADDRESS", "ip.address"),
-                    Column("PORT", "godwit.nfs_port"), Column("ENABLED", "enabled"), Column("STATE", "state"),
+                    Column("PORT", "godwit.nfs_port"), Column("NODE", "location.node.name"),
+                    Column("HOME", "location.home_node.name"), Column("ENABLED", "enabled"), Column("STATE", "state"),
                     Column("FAILURE", "godwit.failure"),
                 ]
             )
@@ -71,12 +74,14 @@ struct LIFCommand: AsyncParsableCommand {
         @Option(help: "Its address, in 127.0.0.0/8.") var address: String?
         @Option(help: "The port of NFS and MOUNT.") var port: Int?
         @Option(help: "true or false.") var enabled: Bool?
+        @Option(help: "The node that it moves to; its clients connect again.") var homeNode: String?
 
         func run() async throws {
             let body = JSONValue.fields([
                 "name": newName.map { .string($0) },
                 "ip": address.map { .fields(["address": .string($0)]) },
                 "enabled": enabled.map { .bool($0) }, "godwit": LIFCommand.port(port),
+                "location": LIFCommand.location(homeNode),
             ])
             try await options.client.patch(try await lif.path(options), body)
             options.done("LIF '\(lif.name)' changed")
@@ -95,6 +100,10 @@ struct LIFCommand: AsyncParsableCommand {
                 options.done("LIF '\(lif.name)' deleted")
             }
         }
+    }
+
+    private static func location(_ homeNode: String?) -> JSONValue? {
+        homeNode.map { .fields(["home_node": .fields(["name": .string($0)])]) }
     }
 
     private static func port(_ port: Int?) -> JSONValue? {

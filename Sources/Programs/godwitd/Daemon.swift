@@ -1,7 +1,9 @@
 import ClusterConfiguration
+import AsyncHTTPClient
 import Environment
 import Foundation
 import Logging
+import NIOCore
 import NetworkModule
 import RESTAPI
 import ReplicatedDatabase
@@ -20,6 +22,7 @@ struct Daemon {
         let lock = try DirectoryLock(directory: settings.dataDirectory)
         try requireFree(settings.management, key: "management")
         try requireFree(settings.replication, key: "replication")
+        if let interconnect = settings.interconnect { try requireFree(interconnect, key: "interconnect") }
         let environment = Environment.system
         let opened = try await OpenDatabase(settings, environment, .system)
         do {
@@ -42,6 +45,8 @@ struct Daemon {
             nodeName: settings.nodeName,
             management: settings.management,
             replication: settings.replication,
+            interconnect: settings.interconnect,
+            isDatabaseShared: opened.isShared,
             in: store,
             environment: environment
         )
@@ -61,8 +66,10 @@ struct Daemon {
             environment: environment
         )
         do {
+            let interconnect = try await listenForNodes(node, controller, threads, environment)
             try await migrate.start(controller, settings.aggregates)
-            try await serve(controller, migrate, opened.services, environment, logger)
+            try await serve(controller, migrate, opened, environment, logger)
+            await interconnect?.close()
         } catch {
             await controller.stop()
             throw error
@@ -70,35 +77,63 @@ struct Daemon {
         await threads.stop()
     }
 
+    /// Listens for other nodes that forward requests of clients, if there may be any.
+    private func listenForNodes(
+        _ node: NodeRecord,
+        _ controller: StorageController,
+        _ threads: NetworkThreads,
+        _ environment: Environment
+    ) async throws -> InterconnectListener? {
+        guard let endpoint = node.interconnect, let secret = node.interconnectSecret else { return nil }
+        return try await InterconnectListener.bind(
+            address: endpoint.address,
+            port: endpoint.port,
+            secret: [UInt8](secret.utf8),
+            threads: threads,
+            environment: environment,
+            find: { [weak controller] svm in (controller?.service(of: svm) as? NFSClientService)?.forwarded }
+        )
+    }
+
     private func serve(
         _ controller: StorageController,
         _ migrate: MigrateParts,
-        _ databaseServices: [any Service],
+        _ opened: OpenDatabase,
         _ environment: Environment,
         _ logger: Logger
     ) async throws {
         let jobs = JobManager(environment: environment)
+        // A node that is away is told at once: whoever waits for it is better told than kept waiting.
+        var patience = HTTPClient.Configuration(timeout: .init(connect: .seconds(2)))
+        patience.connectionPool.retryConnectionEstablishment = false
+        let client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: patience)
+        defer { client.shutdown { _ in } }
+        let others = OtherNodes(client: client, ownName: settings.nodeName)
         let groups: [any RouteGroup] =
             [
-                ClusterRoutes(controller: controller, jobs: jobs), SVMRoutes(controller: controller),
-                VolumeRoutes(controller: controller), SnapshotRoutes(controller: controller),
-                InterfaceRoutes(controller: controller, portDefault: settings.nfsPort),
+                ClusterRoutes(controller: controller, jobs: jobs, others: others),
+                SVMRoutes(controller: controller, others: others),
+                VolumeRoutes(controller: controller, others: others), SnapshotRoutes(controller: controller),
+                InterfaceRoutes(controller: controller, others: others, portDefault: settings.nfsPort),
                 ExportPolicyRoutes(controller: controller), PrivateRoutes(controller: controller, jobs: jobs),
             ] + migrate.routes(controller, jobs)
         let application = try RESTServer.makeApplication(
             groups: groups,
+            others: others,
             endpoint: settings.management,
             logger: Logger(label: "godwitd.rest"),
             onRunning: { announce() }
         )
         defer { if let readyFile { try? FileManager.default.removeItem(atPath: readyFile) } }
+        var watch: [any Service] = []
+        if opened.isShared { watch.append(ConfigurationWatchService(controller: controller)) }
         // Ended in the reverse order: first no new requests, then no jobs, then the storage.
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
-                services: databaseServices.map { .init(service: $0) } + [
+                services: opened.services.map { .init(service: $0) } + [
                     .init(service: StorageService(controller: controller)),
                     .init(service: ReconcileService(controller: controller)), .init(service: JobService(jobs: jobs)),
-                ] + migrate.services.map { .init(service: $0) } + [.init(service: application)],
+                ] + (watch + migrate.services).map { .init(service: $0) } + [.init(service: application)],
                 gracefulShutdownSignals: [.sigterm, .sigint],
                 logger: logger
             )

@@ -28,6 +28,8 @@ package struct DaemonConfiguration: Equatable, Sendable {
     package var management: NetworkEndpoint
     /// Where replication for other clusters listens.
     package var replication: NetworkEndpoint
+    /// Where requests of clients listen that other nodes of the cluster forward; nil for a cluster of one node.
+    package var interconnect: NetworkEndpoint?
     /// The port of a LIF that is made without one.
     package var nfsPort: Int
     /// The directories that hold volumes.
@@ -57,8 +59,8 @@ package struct DaemonConfiguration: Equatable, Sendable {
             root,
             path: "",
             keys: [
-                "cluster", "node", "data_directory", "database", "management", "replication", "nfs", "aggregates",
-                "log", "testing",
+                "cluster", "node", "data_directory", "database", "management", "replication", "interconnect", "nfs",
+                "aggregates", "log", "testing",
             ]
         )
         let cluster = try top.section("cluster", keys: ["name"])
@@ -72,15 +74,20 @@ package struct DaemonConfiguration: Equatable, Sendable {
             .etcd(cluster: clusterName)
         management = try top.section("management", keys: ["address", "port"]).endpoint()
         replication = try top.section("replication", keys: ["address", "port"]).endpoint()
+        interconnect = try top.optionalSection("interconnect", keys: ["address", "port"])?.endpoint()
         nfsPort = try nfs?.optionalPort("port") ?? 2049
         aggregates = try Self.aggregates(&top)
         isTesting = try top.optionalBool("testing") ?? false
         logLevel = try log?.choice("level", ["trace", "debug", "info", "notice", "warning", "error"]) ?? "info"
-        guard management != replication else {
-            throw ConfigurationFileError(
-                message: "management and replication both listen on \(management)",
-                remedy: "give one of them another port"
-            )
+        var endpoints = [("management", management), ("replication", replication)]
+        if let interconnect { endpoints.append(("interconnect", interconnect)) }
+        for (index, first) in endpoints.enumerated() {
+            for second in endpoints[(index + 1)...] where first.1 == second.1 {
+                throw ConfigurationFileError(
+                    message: "\(first.0) and \(second.0) both listen on \(first.1)",
+                    remedy: "give one of them another port"
+                )
+            }
         }
     }
 

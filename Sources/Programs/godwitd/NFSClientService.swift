@@ -13,6 +13,8 @@ import Synchronization
 /// The face of an SVM to NFS clients: what the controller wants, done with the rooms of the data plane.
 final class NFSClientService: ClientService {
     private let service: SVMFileService
+    /// What other nodes forward to this one.
+    let forwarded: ForwardedConnections
     private let threads: NetworkThreads
     private let environment: Environment
     private let logger: Logger
@@ -22,6 +24,7 @@ final class NFSClientService: ClientService {
 
     init(_ svm: SVMRecord, threads: NetworkThreads, environment: Environment, logger: Logger) {
         service = SVMFileService(svm: svm.uuid, handleKey: Self.key(svm))
+        forwarded = ForwardedConnections(service: service)
         self.threads = threads
         self.environment = environment
         face = environment.randomBits()
@@ -49,11 +52,31 @@ final class NFSClientService: ClientService {
                 )
             }
         }
-        for path in service.configure(handleKey: Self.key(configuration.svm), volumes: volumes) {
+        let remotes = configuration.remotes.compactMap { record, node in
+            record.junctionPath.map { path in
+                RemoteVolume(
+                    msid: record.msid,
+                    path: path,
+                    policy: policies[record.exportPolicy] ?? ExportPolicy(rules: []),
+                    target: node.flatMap(Self.target)
+                )
+            }
+        }
+        let unreachable = service.configure(
+            handleKey: Self.key(configuration.svm),
+            volumes: volumes,
+            remotes: remotes
+        )
+        for path in unreachable {
             logger.warning(
                 "the junction \(path) cannot be reached: its parent directory does not exist in the volume above"
             )
         }
+    }
+
+    private static func target(_ node: NodeRecord) -> ForwardingTarget? {
+        guard let endpoint = node.interconnect, let secret = node.interconnectSecret else { return nil }
+        return ForwardingTarget(address: endpoint.address, port: endpoint.port, secret: [UInt8](secret.utf8))
     }
 
     private static func policy(_ record: ExportPolicyRecord) -> ExportPolicy {
@@ -99,6 +122,7 @@ final class NFSClientService: ClientService {
                 port: endpoint.port,
                 service: service,
                 threads: threads,
+                environment: environment,
                 isShared: true
             )
             listeners.withLock { $0[endpoint] = listener }
@@ -120,6 +144,7 @@ final class NFSClientService: ClientService {
     func close() async {
         service.gate.move(to: .closed)
         for endpoint in boundEndpoints { await unbind(endpoint) }
+        forwarded.close()
     }
 
     // MARK: Gate
@@ -141,6 +166,7 @@ final class NFSClientService: ClientService {
     func reopen() {
         service.gate.move(to: .open)
         for listener in listeners.withLock({ Array($0.values) }) { listener.runHeld() }
+        forwarded.runHeld()
     }
 
     // MARK: Protocol state

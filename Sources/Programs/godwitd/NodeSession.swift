@@ -42,7 +42,7 @@ final class NodeSession: Service {
         self.database = database
         self.waiting = waiting
         node = settings.nodeName
-        key = "session/" + settings.nodeName
+        key = ConfigurationKeys.session(ofNodeNamed: settings.nodeName)
         token = Array("\(ObjectUUID.random(environment)) process \(getpid())".utf8)
         let file = settings.dataDirectory + "/session"
         let predecessor = FileSystem.exists(file) ? try FileSystem.readAll(file) : []

@@ -30,6 +30,14 @@ enum OpenDatabase: Sendable {
         }
     }
 
+    /// Whether other nodes of the cluster may use it, too.
+    var isShared: Bool {
+        switch self {
+        case .file: false
+        case .etcd: true
+        }
+    }
+
     /// What the rest of the daemon uses.
     var database: any ReplicatedDatabase {
         switch self {

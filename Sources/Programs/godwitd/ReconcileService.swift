@@ -10,3 +10,12 @@ struct ReconcileService: Service {
         await cancelWhenGracefulShutdown { await controller.retryFailures(.system) }
     }
 }
+
+/// Follows what other nodes change in the configuration, until the daemon ends.
+struct ConfigurationWatchService: Service {
+    let controller: StorageController
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown { await controller.followConfiguration(.system) }
+    }
+}

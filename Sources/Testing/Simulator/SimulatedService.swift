@@ -196,6 +196,7 @@ final class ClientConnection: @unchecked Sendable {
         switch outcome {
         case .answered: complete(answer)
         case .answeredWhenDurable(let volume, let ticket): volume.whenDurable(ticket) { [self] _ in complete(answer) }
+        case .elsewhere, .misdirected: preconditionFailure("a simulated cluster has one node")
         case .wouldBlock, .none, .malformed: gate.leave()
         }
     }

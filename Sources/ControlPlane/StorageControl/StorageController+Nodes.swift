@@ -1,0 +1,34 @@
+package import ClusterConfiguration
+import Identity
+import ReplicatedDatabase
+
+extension StorageController {
+    /// The names of the nodes that are up: this one, and those whose session lives in a database that they share.
+    package func namesOfNodesUp() async throws(ManagementError) -> Set<String> {
+        do {
+            let (records, _) = try await store.database.range(prefix: ConfigurationKeys.sessions)
+            return Set(records.map { String($0.key.dropFirst(ConfigurationKeys.sessions.count)) } + [node.name])
+        } catch {
+            throw ManagementError(database: error)
+        }
+    }
+
+    /// Takes a node out of the cluster: one that is down, and whose aggregates hold nothing any more.
+    package func removeNode(_ node: NodeRecord) async throws {
+        guard try await !namesOfNodesUp().contains(node.name) else {
+            throw ManagementError(
+                .conflict,
+                "node_is_running",
+                "node '\(node.name)' is up",
+                remedy: "end its godwitd first; a start of it joins the cluster again",
+                target: "node"
+            )
+        }
+        try await change(as: .user) { draft throws(ManagementError) in
+            for aggregate in draft.snapshot.aggregates where aggregate.node == node.uuid {
+                try draft.deleteAggregate(aggregate.uuid)
+            }
+            try draft.deleteNode(node.uuid)
+        }
+    }
+}

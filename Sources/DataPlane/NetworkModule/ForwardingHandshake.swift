@@ -1,0 +1,75 @@
+import Crypto
+import Environment
+import FileService
+import Identity
+import NIOCore
+
+/// How a node that forwards a client's requests and the node that executes them prove to each other that they know the
+/// secret of the latter, without sending it.
+///
+///     forwarder  magic 8 | version 1 | nonce 32 | SVM 16 | client's IPv4 address 4
+///     executor   nonce 32 | HMAC-SHA256(secret, "godwit executor"  | all of the forwarder's | the executor's nonce)
+///     forwarder  HMAC-SHA256(secret, "godwit forwarder" | all of the forwarder's | the executor's nonce)
+///
+/// From then on the stream is what the client itself would send and get. It is not encrypted: the interconnect is a
+/// network of the cluster's own.
+enum ForwardingHandshake {
+    static let nonceBytes = 32
+    static let proofBytes = 32
+    static let helloBytes = 8 + 1 + nonceBytes + 16 + 4
+    static let answerBytes = nonceBytes + proofBytes
+    /// Seconds within which the whole must be done.
+    static let secondsMax: Int64 = 5
+    private static let magic: [UInt8] = Array("GODWITFW".utf8)
+    private static let version: UInt8 = 1
+
+    /// What a hello asks for.
+    struct Wanted: Equatable {
+        var svm: ObjectUUID
+        var client: ClientAddress
+    }
+
+    static func hello(_ wanted: Wanted, _ environment: Environment) -> [UInt8] {
+        let svm = [wanted.svm.high, wanted.svm.low].flatMap { withUnsafeBytes(of: $0.bigEndian) { [UInt8]($0) } }
+        let address = withUnsafeBytes(of: wanted.client.rawValue.bigEndian) { [UInt8]($0) }
+        return magic + [version] + nonce(environment) + svm + address
+    }
+
+    /// Reads a hello; nil when it is none of this version.
+    static func wanted(by hello: [UInt8]) -> Wanted? {
+        guard hello.count == helloBytes, Array(hello[..<8]) == magic, hello[8] == version else { return nil }
+        func word(_ range: Range<Int>) -> UInt64 { hello[range].reduce(0) { $0 << 8 | UInt64($1) } }
+        let svm = 9 + nonceBytes
+        return Wanted(
+            svm: ObjectUUID(high: word(svm..<svm + 8), low: word(svm + 8..<svm + 16)),
+            client: ClientAddress(rawValue: UInt32(word(svm + 16..<svm + 20)))
+        )
+    }
+
+    static func nonce(_ environment: Environment) -> [UInt8] {
+        (0..<nonceBytes / 8).flatMap { _ in withUnsafeBytes(of: environment.randomBits().littleEndian) { [UInt8]($0) } }
+    }
+
+    /// The parts that prove something.
+    enum Role: String {
+        case executor = "godwit executor"
+        case forwarder = "godwit forwarder"
+    }
+
+    static func proof(_ role: Role, hello: [UInt8], nonce: [UInt8], secret: [UInt8]) -> [UInt8] {
+        Array(HMAC<SHA256>.authenticationCode(for: text(role, hello, nonce), using: SymmetricKey(data: secret)))
+    }
+
+    /// Whether a proof is right; takes the same time wherever it is wrong.
+    static func isRight(_ proof: [UInt8], _ role: Role, hello: [UInt8], nonce: [UInt8], secret: [UInt8]) -> Bool {
+        HMAC<SHA256>.isValidAuthenticationCode(
+            proof,
+            authenticating: text(role, hello, nonce),
+            using: SymmetricKey(data: secret)
+        )
+    }
+
+    private static func text(_ role: Role, _ hello: [UInt8], _ nonce: [UInt8]) -> [UInt8] {
+        Array(role.rawValue.utf8) + hello + nonce
+    }
+}

@@ -1,0 +1,158 @@
+package import Environment
+package import FileService
+package import Identity
+import NIOCore
+import NIOPosix
+
+/// The connections over which other nodes forward clients' requests to one SVM.
+package final class ForwardedConnections: Sendable {
+    let service: SVMFileService
+    let registry = ConnectionRegistry()
+
+    /// None yet.
+    package init(service: SVMFileService) { self.service = service }
+
+    /// Lets held requests run, after the gate was opened.
+    package func runHeld() { for connection in registry.all { connection.runHeld() } }
+
+    /// Closes them; the other nodes try again.
+    package func close() { for connection in registry.all { connection.shutDown() } }
+}
+
+/// Executes what other nodes of the cluster forward.
+package final class InterconnectListener: Sendable {
+    /// Finds what executes requests to an SVM; nil when it is not served now.
+    package typealias Finder = @Sendable (_ svm: ObjectUUID) -> ForwardedConnections?
+
+    /// The port.
+    package let port: Int
+    private let channel: any Channel
+
+    private init(_ channel: any Channel) {
+        self.channel = channel
+        port = channel.localAddress?.port ?? 0
+    }
+
+    /// Begins to listen. Port 0 takes any free one.
+    package static func bind(
+        address: String,
+        port: Int,
+        secret: [UInt8],
+        threads: NetworkThreads,
+        environment: Environment,
+        find: @escaping Finder
+    ) async throws -> InterconnectListener {
+        precondition(!secret.isEmpty, "an empty secret would let everybody in")
+        let channel = try await ServerBootstrap(group: threads.group)
+            .serverChannelOption(.backlog, value: 1024)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .childChannelOption(
+                .writeBufferWaterMark,
+                value: .init(low: ConnectionLimits.unsentBytesMax / 2, high: ConnectionLimits.unsentBytesMax)
+            )
+            .childChannelOption(
+                .recvAllocator,
+                value: AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 64 << 10, maximum: 64 << 10)
+            )
+            .childChannelInitializer { child in
+                child.eventLoop.makeCompletedFuture {
+                    try child.pipeline.syncOperations.addHandler(
+                        ForwardingAcceptor(secret, threads, environment, find)
+                    )
+                }
+            }
+            .bind(host: address, port: port).get()
+        return InterconnectListener(channel)
+    }
+
+    /// Stops listening; the connections are their services' to close.
+    package func close() async { try? await channel.close().get() }
+}
+
+/// Lets a forwarding node prove who it is, then makes its connection one of the SVM's.
+private final class ForwardingAcceptor: ChannelInboundHandler, RemovableChannelHandler {
+    typealias InboundIn = ByteBuffer
+
+    private let secret: [UInt8]
+    private let threads: NetworkThreads
+    private let environment: Environment
+    private let find: InterconnectListener.Finder
+    private var stream = ByteBuffer()
+    private var hello: [UInt8] = []
+    private var nonce: [UInt8] = []
+    private var deadline: Scheduled<Void>?
+
+    init(
+        _ secret: [UInt8],
+        _ threads: NetworkThreads,
+        _ environment: Environment,
+        _ find: @escaping InterconnectListener.Finder
+    ) {
+        self.secret = secret
+        self.threads = threads
+        self.environment = environment
+        self.find = find
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        let channel = context.channel
+        deadline = context.eventLoop.scheduleTask(in: .seconds(ForwardingHandshake.secondsMax)) {
+            channel.close(promise: nil)
+        }
+        context.fireChannelActive()
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        deadline?.cancel()
+        context.fireChannelInactive()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var incoming = unwrapInboundIn(data)
+        stream.writeBuffer(&incoming)
+        if hello.isEmpty {
+            guard let bytes = stream.readBytes(length: ForwardingHandshake.helloBytes) else { return }
+            guard ForwardingHandshake.wanted(by: bytes) != nil else { return context.close(promise: nil) }
+            hello = bytes
+            nonce = ForwardingHandshake.nonce(environment)
+            let proof = ForwardingHandshake.proof(.executor, hello: hello, nonce: nonce, secret: secret)
+            context.writeAndFlush(NIOAny(ByteBuffer(bytes: nonce + proof)), promise: nil)
+        }
+        guard let proof = stream.readBytes(length: ForwardingHandshake.proofBytes) else { return }
+        guard ForwardingHandshake.isRight(proof, .forwarder, hello: hello, nonce: nonce, secret: secret),
+            let wanted = ForwardingHandshake.wanted(by: hello), let connections = find(wanted.svm)
+        else { return context.close(promise: nil) }
+        accept(wanted, connections, context)
+    }
+
+    private func accept(
+        _ wanted: ForwardingHandshake.Wanted,
+        _ connections: ForwardedConnections,
+        _ context: ChannelHandlerContext
+    ) {
+        deadline?.cancel()
+        guard connections.registry.count < ConnectionLimits.connectionsMax else { return context.close(promise: nil) }
+        let connection = NFSConnection(
+            service: connections.service,
+            address: wanted.client,
+            workers: threads.workers,
+            registry: connections.registry,
+            channel: context.channel,
+            environment: environment,
+            isForwarded: true
+        )
+        do {
+            try context.pipeline.syncOperations.addHandler(connection)
+        } catch {
+            return context.close(promise: nil)
+        }
+        if stream.readableBytes > 0 {
+            context.fireChannelRead(NIOAny(stream))
+            context.fireChannelReadComplete()
+        }
+        context.pipeline.syncOperations.removeHandler(self, promise: nil)
+    }
+}

@@ -1,0 +1,91 @@
+import FileService
+import NFSServer
+import NIOCore
+
+// Requests for volumes that other nodes of the cluster hold. On the event loop of the connection only.
+extension NFSConnection {
+    /// Takes a new namespace over, if there is one; links to nodes that it does not name any more end.
+    func refresh() {
+        guard client.refresh(), let forwarder, !forwarder.isIdle else { return }
+        forwarder.keepOnly(client.forwardingTargets)
+    }
+
+    /// Gives a request that the gate has let in to another node; without one it waits.
+    func forward(_ record: ByteBuffer, to target: ForwardingTarget?) {
+        guard !isClosed else { return gate.leave() }
+        waitingBytes += record.readableBytes
+        schedulePlaceCheck()
+        guard let target else { return park(record) }
+        if forwarder == nil { forwarder = makeForwarder() }
+        forwardedCount += 1
+        forwarder?.forward(record, to: target)
+    }
+
+    private func makeForwarder() -> RequestForwarder {
+        RequestForwarder(
+            ForwardingHandshake.Wanted(svm: client.service.svm, client: client.client),
+            eventLoop,
+            environment,
+            // Not weakly: a request that was let in keeps its connection until it is answered or lost.
+            ForwardingLink.Callbacks(
+                answered: { [self] in takeForwarded($0, requestBytes: $1) },
+                burstEnded: { [self] in
+                    flush()
+                    adjustReading()
+                },
+                lost: { [self] records in
+                    for record in records {
+                        forwardedCount -= 1
+                        park(record)
+                    }
+                }
+            )
+        )
+    }
+
+    private func takeForwarded(_ answer: ByteBuffer, requestBytes: Int) {
+        forwardedCount -= 1
+        waitingBytes -= requestBytes
+        var answer = answer
+        output.writeInteger(UInt32(answer.readableBytes) | 0x8000_0000)
+        if answer.readableBytes >= Self.largeReplyBytes {
+            writeOutput()
+            if let context, !isClosed { queue(answer, context) }
+        } else {
+            output.writeBuffer(&answer)
+        }
+        gate.leave()
+    }
+
+    /// Lets a request wait outside of the gate for a node that executes it. One that was executed there and whose answer
+    /// was lost is known there.
+    private func park(_ record: ByteBuffer) {
+        gate.leave()
+        guard !isClosed else { return }
+        parked.append(record)
+        schedulePlaceCheck()
+    }
+
+    private func schedulePlaceCheck() {
+        guard !isPlaceCheckScheduled, !isClosed else { return }
+        isPlaceCheckScheduled = true
+        eventLoop.scheduleTask(in: .milliseconds(Self.placeCheckMilliseconds)) { [self] in checkPlaces() }
+    }
+
+    /// Sends what is parked to where it belongs by now, and looks again while anything waits for another node.
+    private func checkPlaces() {
+        isPlaceCheckScheduled = false
+        guard !isClosed else { return }
+        refresh()
+        let records = parked
+        parked = []
+        for record in records {
+            waitingBytes -= record.readableBytes
+            admit(record)
+        }
+        if forwardedCount > 0 || !parked.isEmpty { schedulePlaceCheck() }
+        sendBlocked()
+        flush()
+        adjustReading()
+    }
+}

@@ -1,0 +1,54 @@
+import Environment
+import FileService
+import NIOCore
+
+/// The links of one client's connection to the nodes that hold what it asks for. Used on the connection's event loop only.
+final class RequestForwarder {
+    private let wanted: ForwardingHandshake.Wanted
+    private let eventLoop: any EventLoop
+    private let environment: Environment
+    private let callbacks: ForwardingLink.Callbacks
+    private var links: [ForwardingTarget: ForwardingLink] = [:]
+    private var isReading = true
+
+    init(
+        _ wanted: ForwardingHandshake.Wanted,
+        _ eventLoop: any EventLoop,
+        _ environment: Environment,
+        _ callbacks: ForwardingLink.Callbacks
+    ) {
+        self.wanted = wanted
+        self.eventLoop = eventLoop
+        self.environment = environment
+        self.callbacks = callbacks
+    }
+
+    /// Sends a request to a node.
+    func forward(_ record: ByteBuffer, to target: ForwardingTarget) {
+        if let link = links[target] { return link.send(record) }
+        var callbacks = callbacks
+        let lost = callbacks.lost
+        callbacks.lost = { [weak self] records in
+            self?.links[target] = nil
+            lost(records)
+        }
+        let link = ForwardingLink(to: target, wanted, eventLoop, environment, callbacks)
+        link.setReading(isReading)
+        links[target] = link
+        link.send(record)
+    }
+
+    /// Ends the links to nodes that hold nothing any more.
+    func keepOnly(_ targets: Set<ForwardingTarget>) {
+        for (target, link) in links where !targets.contains(target) { link.end() }
+    }
+
+    /// Whether answers may come.
+    func setReading(_ isReading: Bool) {
+        self.isReading = isReading
+        for link in links.values { link.setReading(isReading) }
+    }
+
+    /// Whether there are links.
+    var isIdle: Bool { links.isEmpty }
+}

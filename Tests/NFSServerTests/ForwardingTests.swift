@@ -1,0 +1,293 @@
+import Bytes
+import Environment
+import FileService
+import Identity
+import NFSTypes
+import NIOCore
+import NetworkModule
+import TestKit
+import Testing
+import VolumeEngine
+import XDR
+
+/// Two nodes of a cluster: the first has the address of the SVM and the volume `/a`, the second holds `/b` and `/a/deep`.
+private final class TwoNodes {
+    static let key = SipHashKey(first: 1, second: 2)
+    static let secret = [UInt8]("a secret of the second node".utf8)
+    let threads = NetworkThreads()
+    let a: TestVolume
+    let b: TestVolume
+    let deep: TestVolume
+    let first: SVMFileService
+    let second: SVMFileService
+    let forwarded: ForwardedConnections
+    private(set) var interconnect: InterconnectListener
+    let listener: NFSListener
+    let client: RawClient
+    private var xid: UInt32 = 1000
+
+    init(secret: [UInt8] = TwoNodes.secret) async throws {
+        a = try TestVolume(msid: 7)
+        b = try TestVolume(msid: 8)
+        deep = try TestVolume(msid: 9)
+        let svm = ObjectUUID.random(.system)
+        first = SVMFileService(svm: svm, handleKey: Self.key)
+        second = SVMFileService(svm: svm, handleKey: Self.key)
+        let forwarded = ForwardedConnections(service: second)
+        self.forwarded = forwarded
+        interconnect = try await Self.listen(0, threads, svm, forwarded)
+        listener = try await NFSListener.bind(
+            address: "127.0.0.1",
+            port: 0,
+            service: first,
+            threads: threads,
+            isShared: false
+        )
+        client = try RawClient(port: listener.port)
+        configureFirst(secret: secret)
+        configureSecond()
+    }
+
+    private static func listen(
+        _ port: Int,
+        _ threads: NetworkThreads,
+        _ svm: ObjectUUID,
+        _ forwarded: ForwardedConnections
+    ) async throws -> InterconnectListener {
+        try await InterconnectListener.bind(
+            address: "127.0.0.1",
+            port: port,
+            secret: secret,
+            threads: threads,
+            environment: .system,
+            find: { $0 == svm ? forwarded : nil }
+        )
+    }
+
+    func configureFirst(secret: [UInt8] = TwoNodes.secret) {
+        let target = ForwardingTarget(address: "127.0.0.1", port: interconnect.port, secret: secret)
+        func remote(_ volume: TestVolume, _ path: String) -> RemoteVolume {
+            RemoteVolume(msid: volume.volume.msid, path: path, policy: TestServer.open, target: target)
+        }
+        first.configure(
+            handleKey: Self.key,
+            volumes: [ExportedVolume(volume: a.volume, path: "/a", policy: TestServer.open)],
+            remotes: [remote(b, "/b"), remote(deep, "/a/deep")]
+        )
+    }
+
+    func configureSecond(withoutB: Bool = false) {
+        let own = [ExportedVolume(volume: deep.volume, path: "/a/deep", policy: TestServer.open)]
+        second.configure(
+            handleKey: Self.key,
+            volumes: withoutB
+                ? own : own + [ExportedVolume(volume: b.volume, path: "/b", policy: TestServer.open)],
+            remotes: [RemoteVolume(msid: a.volume.msid, path: "/a", policy: TestServer.open, target: nil)]
+        )
+    }
+
+    /// The second node goes.
+    func stopSecond() async {
+        await interconnect.close()
+        forwarded.close()
+    }
+
+    /// It comes back.
+    func startSecond() async throws {
+        interconnect = try await Self.listen(interconnect.port, threads, second.svm, forwarded)
+    }
+
+    func send(_ procedure: NFS3.Procedure, _ arguments: (inout ByteBuffer) -> Void) {
+        xid += 1
+        client.send(record: TestServer.call(NFS3.program, procedure.rawValue, xid: xid, arguments))
+    }
+
+    /// The status of the next answer, and the rest of it.
+    func answer() throws -> (status: UInt32, rest: ByteBuffer) {
+        var answer = try #require(client.receiveRecord())
+        #expect(answer.readInteger(as: UInt32.self) == xid)
+        answer.moveReaderIndex(forwardBy: 20)
+        let status = answer.readInteger(as: UInt32.self)
+        return (try #require(status), answer)
+    }
+
+    func nfs(
+        _ procedure: NFS3.Procedure,
+        _ arguments: (inout ByteBuffer) -> Void
+    ) throws -> (status: UInt32, rest: ByteBuffer) {
+        send(procedure, arguments)
+        return try answer()
+    }
+
+    func mount(_ path: String) throws -> [UInt8] {
+        xid += 1
+        client.send(record: TestServer.call(Mount3.program, 1, xid: xid) { $0.writeXDROpaque(path.utf8) })
+        var (status, rest) = try answer()
+        try #require(status == 0, "MOUNT of \(path)")
+        return try Self.handle(&rest)
+    }
+
+    static func handle(_ buffer: inout ByteBuffer) throws -> [UInt8] {
+        let count = buffer.readInteger(as: UInt32.self)
+        let bytes = buffer.readBytes(length: Int(try #require(count)))
+        return try #require(bytes)
+    }
+
+    func lookup(_ name: String, in directory: [UInt8]) throws -> (handle: [UInt8], hasAttributes: Bool) {
+        var (status, rest) = try nfs(.lookup) {
+            $0.writeXDROpaque(directory)
+            $0.writeXDROpaque(name.utf8)
+        }
+        try #require(status == 0, "LOOKUP of \(name)")
+        return (try Self.handle(&rest), rest.readInteger(as: UInt32.self) == 1)
+    }
+
+    static func create(_ name: String, in directory: [UInt8]) -> (inout ByteBuffer) -> Void {
+        {
+            $0.writeXDROpaque(directory)
+            $0.writeXDROpaque(name.utf8)
+            // GUARDED: an execution too many would be NFS3ERR_EXIST.
+            $0.writeXDR(1 as UInt32)
+            $0.writeXDRZeros(words: 6)
+        }
+    }
+
+    func createdHandle(_ answer: (status: UInt32, rest: ByteBuffer)) throws -> [UInt8] {
+        try #require(answer.status == 0)
+        var rest = answer.rest
+        rest.moveReaderIndex(forwardBy: 4)
+        return try Self.handle(&rest)
+    }
+
+    func close() async {
+        await listener.close()
+        await stopSecond()
+        await threads.stop()
+        for volume in [a, b, deep] { volume.remove() }
+    }
+}
+
+@Suite struct ForwardingTests {
+    @Test func everyVolumeIsServedThroughAnyNode() async throws {
+        let nodes = try await TwoNodes()
+        let root = try nodes.mount("/")
+        let b = try nodes.mount("/b")
+        let found = try nodes.lookup("b", in: root)
+        #expect(found.handle == b)
+        // The attributes of a root that another node holds are asked for with the handle.
+        #expect(!found.hasAttributes)
+        #expect(try nodes.nfs(.getAttributes) { $0.writeXDROpaque(b) }.status == 0)
+
+        let file = try nodes.createdHandle(try nodes.nfs(.create, TwoNodes.create("file", in: b)))
+        let data = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+        let written = try nodes.nfs(.write) {
+            $0.writeXDROpaque(file)
+            $0.writeXDR(0 as UInt64)
+            $0.writeXDR(UInt32(data.count))
+            $0.writeXDR(2 as UInt32)
+            $0.writeXDROpaque(data)
+        }
+        #expect(written.status == 0)
+        var (status, rest) = try nodes.nfs(.read) {
+            $0.writeXDROpaque(file)
+            $0.writeXDR(0 as UInt64)
+            $0.writeXDR(UInt32(data.count))
+        }
+        #expect(status == 0)
+        rest.moveReaderIndex(forwardBy: 88 + 12)
+        #expect(rest.readBytes(length: data.count) == data)
+        // It is the second node's volume that has it.
+        #expect(nodes.b.volume.space().usedInodes == nodes.a.volume.space().usedInodes + 1)
+
+        // A junction in a volume of the first node to one of the second.
+        let deep = try nodes.lookup("deep", in: try nodes.mount("/a"))
+        #expect(deep.handle == (try nodes.mount("/a/deep")))
+        #expect(try nodes.nfs(.create, TwoNodes.create("file", in: deep.handle)).status == 0)
+
+        // From one volume to another there is no renaming, whoever holds them.
+        for (from, to) in [(b, deep.handle), (deep.handle, try nodes.mount("/a")), (try nodes.mount("/a"), b)] {
+            let outcome = try nodes.nfs(.rename) {
+                $0.writeXDROpaque(from)
+                $0.writeXDROpaque("file".utf8)
+                $0.writeXDROpaque(to)
+                $0.writeXDROpaque("moved".utf8)
+            }
+            #expect(outcome.status == NFSStatus.crossDevice.rawValue)
+        }
+        // An answer may be here before the thread that sent it has counted it.
+        let deadline = Environment.system.monotonicNanoseconds() + 5_000_000_000
+        while nodes.first.gate.inside + nodes.second.gate.inside > 0 {
+            try #require(Environment.system.monotonicNanoseconds() < deadline, "a request never left its gate")
+            await Task.yield()
+        }
+        await nodes.close()
+    }
+
+    @Test func aRequestWaitsForANodeThatIsAwayAndIsExecutedOnce() async throws {
+        let nodes = try await TwoNodes()
+        let b = try nodes.mount("/b")
+        // It arrives at the second node, which goes before it executes it.
+        nodes.second.gate.move(to: .held)
+        nodes.send(.create, TwoNodes.create("held", in: b))
+        #expect(!nodes.client.arrived(withinMilliseconds: 200))
+        await nodes.stopSecond()
+        nodes.second.gate.move(to: .open)
+        #expect(!nodes.client.arrived(withinMilliseconds: 300))
+        // What waits is not being executed: a gate can be held and drained meanwhile.
+        #expect(nodes.first.gate.inside == 0)
+        try await nodes.startSecond()
+        #expect(try nodes.answer().status == 0)
+
+        // The same request again, as a client sends it that got no answer: not executed twice.
+        let create = NFS3.Procedure.create.rawValue
+        let again = TestServer.call(NFS3.program, create, xid: 77, TwoNodes.create("twice", in: b))
+        for _ in 0..<2 {
+            nodes.client.send(record: again)
+            var answer = try #require(nodes.client.receiveRecord())
+            answer.moveReaderIndex(forwardBy: 24)
+            #expect(answer.readInteger(as: UInt32.self) == 0)
+        }
+        await nodes.close()
+    }
+
+    @Test func aRequestFollowsItsVolume() async throws {
+        let nodes = try await TwoNodes()
+        let b = try nodes.mount("/b")
+        // The first node believes that the second holds /b, which does not: no answer that a client would remember.
+        nodes.configureSecond(withoutB: true)
+        nodes.send(.create, TwoNodes.create("lost", in: b))
+        #expect(!nodes.client.arrived(withinMilliseconds: 500))
+        nodes.configureSecond()
+        #expect(try nodes.answer().status == 0)
+        await nodes.close()
+    }
+
+    @Test func nodesThatDoNotKnowTheSecretGetNothing() async throws {
+        let nodes = try await TwoNodes(secret: Array("a guess".utf8))
+        nodes.send(.getAttributes) { $0.writeXDROpaque(Self.rootOfB()) }
+        #expect(!nodes.client.arrived(withinMilliseconds: 500))
+        var generator = SeededGenerator(state: 5)
+        for _ in 0..<50 {
+            let stranger = try RawClient(port: nodes.interconnect.port)
+            stranger.send((0..<200).map { _ in UInt8.random(in: 0...255, using: &generator) })
+            #expect(stranger.receive().isEmpty)
+        }
+        // Somebody who knows the form of a hello and not the secret.
+        let pretender = try RawClient(port: nodes.interconnect.port)
+        pretender.send(Array("GODWITFW".utf8) + [1] + [UInt8](repeating: 9, count: 32 + 16 + 4))
+        #expect(pretender.receive().count == 64)
+        pretender.send([UInt8](repeating: 0, count: 32))
+        #expect(pretender.receive().isEmpty)
+
+        nodes.configureFirst()
+        #expect(try nodes.answer().status == 0)
+        await nodes.close()
+    }
+
+    private static func rootOfB() -> [UInt8] {
+        var buffer = ByteBuffer()
+        let words = FileHandle(msid: VolumeMSID(rawValue: 8), reference: .volumeRoot).sealed(TwoNodes.key)
+        buffer.writeMultipleIntegers(words.0, words.1, words.2, words.3)
+        return Array(buffer.readableBytesView)
+    }
+}
