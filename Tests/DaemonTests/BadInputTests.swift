@@ -2,6 +2,7 @@ import Environment
 import Foundation
 import Glibc
 import Identity
+import TestKit
 import Testing
 import VolumeEngine
 
@@ -52,10 +53,7 @@ struct BadInputTests {
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: directory) }
         var setup = Setup(directory: directory.path)
-        let socket = try ListeningSocket()
-        // The port that the kernel gave to a socket that is closed again is free, and so is very likely the next.
-        setup.port = socket.port
-        socket.close()
+        setup.port = FreePorts.take(2)
         try body(&setup)
     }
 

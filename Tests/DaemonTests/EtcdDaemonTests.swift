@@ -89,15 +89,9 @@ struct EtcdDaemonTests {
         }
     }
 
-    private func freePort() throws -> Int {
-        let socket = try ListeningSocket()
-        defer { socket.close() }
-        return socket.port
-    }
-
     @Test func aNodeLivesOnEtcdAndComesBackAtOnce() async throws {
         let cluster = try await EtcdCluster(members: 1)
-        let node = try Node(cluster, port: try freePort())
+        let node = try Node(cluster, port: FreePorts.take(2))
         #expect(try await node.start() == nil)
         #expect(try node.godwit("svm", "create", "--name", "tenant").status == 0)
         // After a crash its own session is no obstacle, though the lease lives on for seconds.
@@ -107,7 +101,7 @@ struct EtcdDaemonTests {
         #expect(ContinuousClock.now - begun < .seconds(4))
         #expect(try node.godwit("svm", "show").output.contains("tenant"))
         // A second daemon of the same name is refused while this one lives.
-        let second = try Node(cluster, port: try freePort())
+        let second = try Node(cluster, port: FreePorts.take(2))
         let refusal = try #require(try await second.start())
         #expect(refusal.contains("another godwitd runs as node 'alpha-01'"))
         #expect(refusal.contains("database.etcd.prefix"))
@@ -117,7 +111,7 @@ struct EtcdDaemonTests {
 
     @Test func withoutEtcdCommandsFailWithARemedyAndTheNodeGoesOn() async throws {
         let cluster = try await EtcdCluster(members: 1)
-        let node = try Node(cluster, port: try freePort())
+        let node = try Node(cluster, port: FreePorts.take(2))
         #expect(try await node.start() == nil)
         cluster.crash(0)
         let failed = try node.godwit("svm", "create", "--name", "tenant")
@@ -130,7 +124,7 @@ struct EtcdDaemonTests {
         // What an outage longer than the lease does: the session is begun again.
         try cluster.revokeLeases(0)
         try await node.waitForLog("was begun again")
-        let refusal = try await Node(cluster, port: try freePort()).start()
+        let refusal = try await Node(cluster, port: FreePorts.take(2)).start()
         #expect(refusal?.contains("another godwitd runs") == true)
         node.end(SIGTERM)
         #expect(try await node.start() == nil)
@@ -139,7 +133,7 @@ struct EtcdDaemonTests {
     @Test func anEtcdThatIsNotThereIsNamed() async throws {
         let cluster = try await EtcdCluster(members: 1)
         cluster.crash(0)
-        let refusal = try await Node(cluster, port: try freePort()).start()
+        let refusal = try await Node(cluster, port: FreePorts.take(2)).start()
         #expect(refusal?.contains(cluster.endpoints[0]) == true)
         #expect(refusal?.contains("Connection refused") == true)
     }

@@ -38,9 +38,9 @@ package final class EtcdCluster {
         directory = FileManager.default.temporaryDirectory.appending(path: "godwit-etcd-\(UUID().uuidString)").path
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         certificates = isEncrypted ? try Self.makeCertificates(directory) : nil
-        let ports = try Self.freePorts(2 * count)
+        let port = FreePorts.take(2 * count)
         for index in 0..<count {
-            members.append(Member(clientPort: ports[2 * index], peerPort: ports[2 * index + 1]))
+            members.append(Member(clientPort: port + 2 * index, peerPort: port + 2 * index + 1))
         }
         for index in members.indices { try start(index) }
         for index in members.indices { try await waitUntilHealthy(index) }
@@ -166,27 +166,6 @@ package final class EtcdCluster {
     }
 
     // MARK: Preparations
-
-    private static func freePorts(_ count: Int) throws -> [Int] {
-        // All are held at once, so that no two are the same; the kernel does not give them out again at once.
-        var sockets: [Int32] = []
-        defer { for socket in sockets { close(socket) } }
-        return try (0..<count).map { _ in
-            let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-            sockets.append(descriptor)
-            var address = sockaddr_in()
-            address.sin_family = sa_family_t(AF_INET)
-            address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-            var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-            let status = withUnsafeMutablePointer(to: &address) { pointer in
-                pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-                    bind(descriptor, address, length) == 0 && getsockname(descriptor, address, &length) == 0
-                }
-            }
-            guard status else { throw Failure(description: "no free port: error \(errno)") }
-            return Int(UInt16(bigEndian: address.sin_port))
-        }
-    }
 
     private static func makeCertificates(_ directory: String) throws -> Certificates {
         func openssl(_ arguments: String...) throws {
