@@ -219,7 +219,10 @@ let package = Package(
         // The simulator is run as a program: linked into the tests, its store would take the place of RocksDB's.
         tests("SimulatorTests", []),
         tests("BaseTests", ["Bytes", "Identity", "Environment", "Saga"]),
-        tests("VolumeEngineTests", ["TestKit", "VolumeEngine", "Bytes", "Environment", "Identity", "FileIO"]),
+        tests(
+            "VolumeEngineTests",
+            ["TestKit", "VolumeEngine", "RocksStore", "Bytes", "Environment", "Identity", "FileIO"]
+        ),
         tests(
             "ReplicationTests",
             [
@@ -244,9 +247,9 @@ let package = Package(
         tests(
             "StorageControlTests",
             [
-                "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Replication", "VolumeEngine",
-                "Environment",
-                "Identity", logging,
+                "TestKit", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Replication",
+                "VolumeEngine",
+                "Environment", "Identity", logging,
             ]
         ),
         tests(

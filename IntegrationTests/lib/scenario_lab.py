@@ -67,6 +67,8 @@ class Cluster:
         self.process = None
         # The etcd of the replicated database; None for a file.
         self.etcd = None
+        # The names of the nodes whose aggregates it takes over.
+        self.partners = []
 
     def path(self, name):
         """A path in the directory of this cluster."""
@@ -77,6 +79,7 @@ class Cluster:
         database = f"database:\n  etcd:\n    endpoints: [{self.etcd.endpoint}]\n" if self.etcd else ""
         interconnect = (f"interconnect:\n  address: {self.address}\n  port: {self.interconnect}\n"
                         if self.interconnect else "")
+        partners = f"partners: [{', '.join(self.partners)}]\n" if self.partners else ""
         aggregate = "aggr1" if self.node.endswith("-01") else f"aggr{self.node[-1]}"
         with open(self.path("config.yaml"), "w") as file:
             file.write(
@@ -84,7 +87,7 @@ class Cluster:
                 f"data_directory: {self.path('data')}\n{database}{interconnect}"
                 f"management:\n  address: {self.address}\n  port: {self.port}\n"
                 f"replication:\n  address: {self.address}\n  port: {self.port + 1}\nnfs:\n  port: {LIF_PORT}\n"
-                f"aggregates:\n  - name: {aggregate}\n    directory: {self.path(aggregate)}\n    capacity: 16G\n"
+                f"aggregates:\n  - name: {aggregate}\n    directory: {self.path(aggregate)}\n    capacity: 16G\n{partners}"
                 "log:\n  level: notice\ntesting: true\n")
         ready = self.path("ready")
         if os.path.exists(ready):
@@ -160,14 +163,16 @@ class Cluster:
 class JournalClient:
     """The client that stands on libnfs and keeps a journal of what it was told."""
 
-    def __init__(self, lab, name, volume, address, operations_per_second=500, workers=2, prefix=()):
+    def __init__(self, lab, name, volume, address, operations_per_second=500, workers=2, prefix=(),
+                 is_crash_tolerant=False):
         self.name, self.output, self.values = name, lab.path(f"{name}.out"), {}
         with open(self.output, "w") as out, open(lab.path(f"{name}.log"), "w") as log:
             self.process = lab.spawn(
                 list(prefix) + [
                     lab.program("godwit-journal-client"), "--url", f"nfs://{address}/{volume}", "--port", str(LIF_PORT),
                     "--mount-port", str(LIF_PORT), "--journal", lab.path(f"{name}.journal"), "--run", str(lab.next_run()),
-                    "--workers", str(workers), "--operations-per-second", str(operations_per_second), "--outage-report"],
+                    "--workers", str(workers), "--operations-per-second", str(operations_per_second), "--outage-report"]
+                + (["--crash-tolerant"] if is_crash_tolerant else []),
                 stdout=out, stderr=log)
 
     def finish(self):

@@ -98,12 +98,12 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
                 crashPoints: process.crashPoints,
                 log: Self.log
             )
-            let silenced = try await current.settleAfterRestart()
+            let silenced = try await current.settle()
             world.state.withLock { state in
                 state.sourceIsBound = state.sourceExists && state.sourceIsRecordedRunning && silenced.isEmpty
                 state.sourceGateIsOpen = state.sourceIsBound
             }
-            try? await current.finishAfterRestart()
+            try? await current.finishSettling()
             source.withLock { $0 = (current, process) }
             await withTaskGroup(of: Void.self) { group in
                 group.addTask { await current.run() }

@@ -124,6 +124,8 @@ struct SimulatedSource: SourceStorage {
 
 /// The destination's storage in the simulated world.
 struct SimulatedDestination: DestinationStorage {
+    func isHere(_ svm: SVMDescription) async throws -> Bool { true }
+
     let world: World
     let process: Process
 

@@ -11,7 +11,7 @@ import Testing
 import VolumeEngine
 
 /// A face that keeps what it was told, and refuses addresses that are marked as taken.
-private final class RecordingService: ClientService {
+final class RecordingService: ClientService {
     private struct State {
         var configuration: ServiceConfiguration?
         var endpoints: [NetworkEndpoint] = []
@@ -39,6 +39,7 @@ private final class RecordingService: ClientService {
     var answerAges: [ClientAnswers] { [] }
     func hold() { state.withLock { $0.isHeld = true } }
     func drained(withinMilliseconds: UInt64) async -> Bool { true }
+    var executingCount: Int { 0 }
     func reopen() { state.withLock { $0.isHeld = false } }
     func close() async {
         state.withLock { state in

@@ -23,7 +23,7 @@ package struct ConfigurationDraft {
     /// What the transaction will write.
     package private(set) var changes: [DatabaseChange] = []
     /// What must hold beside the guard.
-    package private(set) var conditions: [DatabaseCondition] = []
+    package internal(set) var conditions: [DatabaseCondition] = []
 
     /// A draft without changes.
     package init(_ snapshot: ConfigurationSnapshot, actor: ConfigurationActor) {
@@ -84,13 +84,12 @@ package struct ConfigurationDraft {
                 )
             }
         }
-        let isFirst = snapshot.nodes.isEmpty
         edit { snapshot in
             snapshot.nodes.removeAll { $0.uuid == record.uuid }
             snapshot.nodes.append(record)
         }
         try put(record)
-        if !isFirst { try settleInterfaces(beside: record.uuid) }
+        try settleInterfaces(beside: record.uuid)
     }
 
     /// An SVM that takes part in a migrate stays on the node that it is on.
@@ -126,7 +125,8 @@ package struct ConfigurationDraft {
     /// Deletes the record of a node that has left the cluster.
     package mutating func deleteNode(_ uuid: ObjectUUID) throws(ManagementError) {
         guard let node = snapshot.node(uuid) else { throw .notFound("node", uuid.description) }
-        let aggregates = snapshot.aggregates.filter { $0.node == uuid }.map { "aggregate '\($0.name)'" }
+        let aggregates = snapshot.aggregates.filter { $0.node == uuid || $0.home == uuid }
+            .map { "aggregate '\($0.name)'" }
         let lifs = snapshot.lifs.filter { $0.homeNode == uuid || $0.currentNode == uuid }.map { "LIF '\($0.name)'" }
         guard aggregates.isEmpty && lifs.isEmpty else {
             throw ManagementError(

@@ -79,6 +79,9 @@ package struct NodeRecord: ConfigurationRecord {
     package var interconnect: NetworkEndpoint?
     /// What another node must know to forward: 32 random hexadecimal digits. Never told outside of the cluster.
     package var interconnectSecret: String?
+    /// The names of the nodes whose aggregates this one takes over when they are down: it reaches their directories. Nil
+    /// for none.
+    package var partners: [String]?
 
     /// Makes a record.
     package init(
@@ -88,7 +91,8 @@ package struct NodeRecord: ConfigurationRecord {
         replication: NetworkEndpoint,
         replicationSecret: String,
         interconnect: NetworkEndpoint? = nil,
-        interconnectSecret: String? = nil
+        interconnectSecret: String? = nil,
+        partners: [String]? = nil
     ) {
         self.uuid = uuid
         self.name = name
@@ -97,6 +101,7 @@ package struct NodeRecord: ConfigurationRecord {
         self.replicationSecret = replicationSecret
         self.interconnect = interconnect
         self.interconnectSecret = interconnectSecret
+        self.partners = partners
     }
 
     /// Where it lives.
@@ -117,6 +122,13 @@ package struct AggregateRecord: ConfigurationRecord {
     package var directory: String
     /// Bytes that all its volumes together may use.
     package var capacityBytes: UInt64
+    /// The node in whose configuration file it is; nil while that is the owner and always was.
+    package var homeNode: ObjectUUID?
+    /// Counts the changes of the owner, also in the directory; nil before the first.
+    package var ownershipEpoch: UInt64?
+
+    /// The node in whose configuration file it is, and to which it is given back.
+    package var home: ObjectUUID { homeNode ?? node }
 
     /// Makes a record.
     package init(uuid: ObjectUUID, name: String, node: ObjectUUID, directory: String, capacityBytes: UInt64) {

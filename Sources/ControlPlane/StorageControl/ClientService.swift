@@ -64,6 +64,8 @@ package protocol ClientService: Sendable {
     func hold()
     /// Waits until nothing is being executed and every answer has left and is acknowledged; false at the deadline.
     func drained(withinMilliseconds: UInt64) async -> Bool
+    /// Requests that are being executed now.
+    var executingCount: Int { get }
     /// Held requests run, and new ones too.
     func reopen()
     /// Closes listeners and connections; held requests are dropped.

@@ -61,6 +61,8 @@ extension StorageController {
     }
 
     private static let watchPauseMilliseconds: UInt64 = 500
+    /// How long answers may take to leave before an address or an aggregate changes hands.
+    static let drainMilliseconds: UInt64 = 2000
 
     /// Why an object (volume, LIF, SVM) is not as the configuration says; nil when it is.
     package func failure(of object: ObjectUUID) -> ManagementError? { state.withLock { $0.failures[object] } }
@@ -68,23 +70,19 @@ extension StorageController {
     private func reconcile(_ svm: SVMRecord, _ snapshot: ConfigurationSnapshot) async {
         let records = snapshot.volumes(of: svm.uuid)
         var volumes: [(record: VolumeRecord, volume: Volume)] = []
-        for record in records where record.state != .deleting && isHere(record, snapshot) {
+        for record in records
+        where record.state != .deleting && isHere(record, snapshot) && !isComing(record.aggregate, snapshot) {
             await attempt(record.uuid, "volume '\(record.name)' of SVM '\(svm.name)'") {
                 volumes.append((record, try await self.makeVolume(record)))
             }
         }
-        let configuration = ServiceConfiguration(
-            svm: svm,
-            exportPolicies: snapshot.exportPolicies(of: svm.uuid),
-            volumes: volumes.filter { $0.record.state == .online },
-            remotes: remotes(of: svm, snapshot)
-        )
+        let configuration = configuration(of: svm, volumes.filter { $0.record.state == .online }, snapshot)
         let lifs = snapshot.lifs(of: svm.uuid).filter { snapshot.node(serving: $0)?.uuid == node.uuid }
         await reconcileService(configuration, lifs)
         // Only now: no client can reach what is being deleted.
         var isEmptied = true
         for record in records where record.state == .deleting {
-            guard isHere(record, snapshot) else {
+            guard isHere(record, snapshot), !isComing(record.aggregate, snapshot) else {
                 // Its node deletes it; the last one to be done finds nothing left the next time.
                 isEmptied = false
                 continue
@@ -121,7 +119,20 @@ extension StorageController {
         }
     }
 
-    private func openedVolume(_ record: VolumeRecord) -> Volume? { aggregate(record.aggregate)?.volume(record.msid) }
+    func configuration(
+        of svm: SVMRecord,
+        _ volumes: [(record: VolumeRecord, volume: Volume)],
+        _ snapshot: ConfigurationSnapshot
+    ) -> ServiceConfiguration {
+        ServiceConfiguration(
+            svm: svm,
+            exportPolicies: snapshot.exportPolicies(of: svm.uuid),
+            volumes: volumes,
+            remotes: remotes(of: svm, snapshot)
+        )
+    }
+
+    func openedVolume(_ record: VolumeRecord) -> Volume? { aggregate(record.aggregate)?.volume(record.msid) }
 
     private func makeVolume(_ record: VolumeRecord) async throws -> Volume {
         guard let aggregate = aggregate(record.aggregate) else {
@@ -179,13 +190,23 @@ extension StorageController {
     func bind(_ lifs: [LIFRecord], on service: any ClientService) async {
         let wanted = lifs.filter(\.isEnabled)
         let endpoints = wanted.map { NetworkEndpoint(address: $0.address, port: $0.port) }
-        for endpoint in service.boundEndpoints where !endpoints.contains(endpoint) { await service.unbind(endpoint) }
+        await unbind(service.boundEndpoints.filter { !endpoints.contains($0) }, from: service)
         for (lif, endpoint) in zip(wanted, endpoints) {
             await attempt(lif.uuid, "LIF '\(lif.name)' (\(endpoint))") {
                 if !service.boundEndpoints.contains(endpoint) { try await service.bind(endpoint) }
             }
         }
         for lif in lifs where !lif.isEnabled { state.withLock { $0.failures[lif.uuid] = nil } }
+    }
+
+    /// Gives addresses up. What has been executed is answered before its connection goes: another node, which serves the
+    /// address from now on, does not know that it was.
+    func unbind(_ endpoints: [NetworkEndpoint], from service: any ClientService) async {
+        if endpoints.isEmpty { return }
+        service.hold()
+        _ = await service.drained(withinMilliseconds: Self.drainMilliseconds)
+        for endpoint in endpoints { await service.unbind(endpoint) }
+        service.reopen()
     }
 
     private func closeServices(of svms: [ObjectUUID]) async {
@@ -198,7 +219,7 @@ extension StorageController {
         }
     }
 
-    private func attempt(_ object: ObjectUUID, _ what: String, _ body: () async throws -> Void) async {
+    func attempt(_ object: ObjectUUID, _ what: String, _ body: () async throws -> Void) async {
         do {
             try await body()
             state.withLock { $0.failures[object] = nil }

@@ -61,6 +61,9 @@ package final class StorageController: Sendable {
 
     struct RuntimeState {
         var aggregates: [ObjectUUID: Aggregate] = [:]
+        /// The aggregates of the configuration file.
+        var settings: [AggregateSetting] = []
+        var ownershipObserver: (any OwnershipObserver)?
         var services: [ObjectUUID: ServiceState] = [:]
         var failures: [ObjectUUID: ManagementError] = [:]
         /// The configuration that was made so last.
@@ -88,6 +91,8 @@ package final class StorageController: Sendable {
     let makeService: ClientServiceFactory
     let state = Mutex(RuntimeState())
     let reconcileLock = TaskLock()
+    /// Taken before `reconcileLock` by who opens and closes aggregates.
+    let ownershipLock = TaskLock()
 
     /// Makes the runtime of a node; nothing is opened before `start`.
     package init(
@@ -113,6 +118,7 @@ package final class StorageController: Sendable {
     ///
     /// - Parameters:
     ///   - interconnect: where it executes what other nodes forward; a cluster of several nodes needs it.
+    ///   - partners: the names of the nodes whose aggregates it takes over when they are down.
     ///   - isDatabaseShared: whether other nodes may use the database, too.
     /// - Throws: `cluster_differs` when the database belongs to a cluster of another name, `node_differs` when it is another
     ///   node's alone.
@@ -122,6 +128,7 @@ package final class StorageController: Sendable {
         management: NetworkEndpoint,
         replication: NetworkEndpoint,
         interconnect: NetworkEndpoint? = nil,
+        partners: [String] = [],
         isDatabaseShared: Bool = false,
         in store: ConfigurationStore,
         environment: Environment
@@ -160,7 +167,8 @@ package final class StorageController: Sendable {
                 replication: replication,
                 replicationSecret: old?.replicationSecret ?? secrets[0],
                 interconnect: interconnect,
-                interconnectSecret: interconnect == nil ? nil : old?.interconnectSecret ?? secrets[1]
+                interconnectSecret: interconnect == nil ? nil : old?.interconnectSecret ?? secrets[1],
+                partners: partners.isEmpty ? nil : partners
             )
             if old != record { try draft.putNode(record) }
             return record
@@ -176,8 +184,10 @@ package final class StorageController: Sendable {
         try await startServices(holding: holding)
     }
 
-    /// Opens the aggregates of the configuration file and recovers them from a crash; no client is served yet.
+    /// Opens the aggregates of the configuration file and recovers them from a crash; no client is served yet. One that
+    /// another node has taken over meanwhile stays there until it is given back.
     package func open(_ aggregates: [AggregateSetting]) async throws {
+        state.withLock { $0.settings = aggregates }
         for setting in aggregates { try await open(setting) }
     }
 
@@ -255,7 +265,7 @@ package final class StorageController: Sendable {
     /// - Throws: `volume_not_ready` when its aggregate is not open or it could not be made.
     package func openVolume(_ record: VolumeRecord) throws(ManagementError) -> Volume {
         if let volume = aggregate(record.aggregate)?.volume(record.msid) { return volume }
-        let reason = state.withLock { $0.failures[record.uuid]?.message }
+        let reason = state.withLock { ($0.failures[record.uuid] ?? $0.failures[record.aggregate])?.message }
         throw ManagementError(
             .unavailable,
             "volume_not_ready",
@@ -263,57 +273,5 @@ package final class StorageController: Sendable {
             remedy: "look at the aggregate and the events of the node",
             target: "volume"
         )
-    }
-
-    private func open(_ setting: AggregateSetting) async throws {
-        let known = try await store.snapshot().aggregate(named: setting.name)
-        if let known, known.node != node.uuid {
-            let owner = try await store.snapshot().node(known.node)?.name ?? known.node.description
-            throw ManagementError(
-                .exists,
-                "aggregate_exists",
-                "aggregate '\(setting.name)' of this cluster belongs to node '\(owner)'",
-                remedy: "give the aggregate another name in the configuration file"
-            )
-        }
-        let events = events
-        let environment = environment
-        let options = AggregateOptions(
-            node: node.uuid,
-            capacityBytes: setting.capacityBytes,
-            journalBytes: setting.journalBytes,
-            onEvent: { events.record($0) }
-        )
-        let aggregate: Aggregate
-        do {
-            aggregate = try await pool.run {
-                try Aggregate.open(directory: setting.directory, options: options, environment: environment)
-            }
-        } catch let error as StorageError {
-            var failure = ManagementError(storage: error)
-            failure.message = "aggregate '\(setting.name)' in \(setting.directory): \(error.message)"
-            throw failure
-        }
-        guard known == nil || known?.uuid == aggregate.uuid else {
-            aggregate.close()
-            throw ManagementError(
-                .conflict,
-                "aggregate_differs",
-                "\(setting.directory) holds the aggregate \(aggregate.uuid), but '\(setting.name)' of this cluster is "
-                    + "\(known?.uuid.description ?? "")",
-                remedy: "correct the directory in the configuration file, or mount the right file system there"
-            )
-        }
-        let record = AggregateRecord(
-            uuid: aggregate.uuid,
-            name: setting.name,
-            node: node.uuid,
-            directory: setting.directory,
-            capacityBytes: setting.capacityBytes
-        )
-        if known != record {
-            _ = try await store.change(as: .system) { draft throws(ManagementError) in try draft.putAggregate(record) }
-        }
-        state.withLock { $0.aggregates[aggregate.uuid] = aggregate }
     }
 }

@@ -1,4 +1,6 @@
 internal import CRocksDB
+import Glibc
+import Synchronization
 
 /// RocksDB refused or found damage; the text is its own.
 package struct RocksError: Error, Equatable, CustomStringConvertible {
@@ -24,7 +26,7 @@ package enum RocksLookup: Equatable, Sendable {
 /// RocksDB brings the log, atomic batches, bloom filters, block cache, checksums and crash recovery.
 package final class RocksDatabase: @unchecked Sendable {
     // Proof of Sendable: the C handles are set once in `init`, RocksDB's own functions on them are thread-safe, and
-    // `close()` is called by the one owner after every user has stopped.
+    // `close()` frees them when nobody is inside any more (`users`).
     private let handle: OpaquePointer
     private let options: OpaquePointer
     private let cache: OpaquePointer
@@ -34,6 +36,11 @@ package final class RocksDatabase: @unchecked Sendable {
     fileprivate let prefixReadMemory: OpaquePointer
     fileprivate let orderedRead: OpaquePointer
     fileprivate let orderedReadMemory: OpaquePointer
+    /// Calls and iterators that are under way; `closedMark` and more once the database is being closed. An aggregate changes
+    /// hands while calls of management may still be on their way to it: they must be refused, not find freed memory. Two
+    /// atomic additions are little beside a lookup.
+    private let users = Atomic<Int>(0)
+    private static let closedMark = Int.max / 2
 
     /// Opens or makes the database in `path`.
     ///
@@ -43,7 +50,7 @@ package final class RocksDatabase: @unchecked Sendable {
     package init(path: String, prefixLength: Int, cacheBytes: Int) throws(RocksError) {
         options = rocksdb_options_create()
         rocksdb_options_set_create_if_missing(options, 1)
-        rocksdb_options_set_prefix_extractor(options, rocksdb_slicetransform_create_fixed_prefix(prefixLength))
+        rocksdb_options_set_prefix_extractor(options, Self.makePrefixExtractor(prefixLength))
         rocksdb_options_set_memtable_prefix_bloom_size_ratio(options, 0.1)
         rocksdb_options_set_write_buffer_size(options, Self.writeBufferBytes)
         rocksdb_options_set_max_write_buffer_number(options, 4)
@@ -93,12 +100,40 @@ package final class RocksDatabase: @unchecked Sendable {
 
     private static let writeBufferBytes = 32 << 20
 
+    /// The first bytes of a key; of a shorter one all. RocksDB's own fixed prefix must not be asked about shorter keys, and its
+    /// iterators do ask when one follows what they look for (7.8, `DBIter::FindNextUserEntryInternal`): the process ends.
+    private static func makePrefixExtractor(_ length: Int) -> OpaquePointer {
+        let state = UnsafeMutablePointer<Int>.allocate(capacity: 1)
+        state.initialize(to: length)
+        return rocksdb_slicetransform_create(
+            state,
+            { $0?.assumingMemoryBound(to: Int.self).deallocate() },
+            { state, key, count, prefixCount in
+                prefixCount?.pointee = min(count, state!.load(as: Int.self))
+                return UnsafeMutablePointer(mutating: key)
+            },
+            // Only keys of the whole length are in the filters.
+            { state, _, count in count >= state!.load(as: Int.self) ? 1 : 0 },
+            { state, _, count in count == state!.load(as: Int.self) ? 1 : 0 },
+            { _ in UnsafeRawPointer(RocksDatabase.prefixExtractorName.utf8Start).assumingMemoryBound(to: CChar.self) }
+        )
+    }
+
+    /// For ever the same, as it is written into the files: filters of another extractor are not used.
+    private static let prefixExtractorName = "godwit.prefix" as StaticString
+
     /// Ends the counting of comparisons and bytes that RocksDB does for each thread and that nobody reads here: some
     /// hundred thread-local variables per commit.
     package static func disableCountersOfThread() { rocksdb_set_perf_level(Int32(rocksdb_disable)) }
 
-    /// Closes the database. Nothing may use it any more.
+    /// Closes the database once every call and iterator that is under way has ended; later ones are refused.
     package func close() {
+        var inside = users.wrappingAdd(Self.closedMark, ordering: .acquiringAndReleasing).newValue
+        precondition(inside < 2 * Self.closedMark, "a database is closed once")
+        while inside > Self.closedMark {
+            usleep(1000)
+            inside = users.load(ordering: .acquiring)
+        }
         rocksdb_close(handle)
         for readOptions in [prefixRead, prefixReadMemory, orderedRead, orderedReadMemory] {
             rocksdb_readoptions_destroy(readOptions)
@@ -109,12 +144,26 @@ package final class RocksDatabase: @unchecked Sendable {
         rocksdb_cache_destroy(cache)
     }
 
+    /// Begins a call; false when the database is closed.
+    fileprivate func enter() -> Bool {
+        if users.wrappingAdd(1, ordering: .acquiring).newValue < Self.closedMark { return true }
+        leave()
+        return false
+    }
+
+    /// Ends a call.
+    fileprivate func leave() { users.wrappingSubtract(1, ordering: .releasing) }
+
+    fileprivate static let closedError = RocksError(description: "the database is closed")
+
     /// Reads one key and shows its value to `body`.
     package func get(
         _ key: UnsafeRawBufferPointer,
         cachedOnly: Bool,
         _ body: (UnsafeRawBufferPointer) -> Void
     ) throws(RocksError) -> RocksLookup {
+        guard enter() else { throw Self.closedError }
+        defer { leave() }
         var message: UnsafeMutablePointer<CChar>?
         let slice = rocksdb_get_pinned(
             handle,
@@ -141,6 +190,8 @@ package final class RocksDatabase: @unchecked Sendable {
 
     /// Makes the changes of a batch at once; durable on return when `isSynced`.
     package func write(_ batch: borrowing RocksBatch, isSynced: Bool) throws(RocksError) {
+        guard enter() else { throw Self.closedError }
+        defer { leave() }
         var message: UnsafeMutablePointer<CChar>?
         rocksdb_write(handle, isSynced ? syncedWrite : relaxedWrite, batch.handle, &message)
         if message != nil { throw RocksDatabase.error(message) }
@@ -148,6 +199,8 @@ package final class RocksDatabase: @unchecked Sendable {
 
     /// Makes everything that was written before durable in the log.
     package func synchronizeLog() throws(RocksError) {
+        guard enter() else { throw Self.closedError }
+        defer { leave() }
         var message: UnsafeMutablePointer<CChar>?
         rocksdb_flush_wal(handle, 1, &message)
         if message != nil { throw RocksDatabase.error(message) }
@@ -156,6 +209,8 @@ package final class RocksDatabase: @unchecked Sendable {
     /// Writes the memory's part of a range of keys out and rewrites the files that hold it without what was deleted: the
     /// logs and files that only deleted records keep alive go. Reads and writes go on meanwhile.
     package func compact(from start: [UInt8], to end: [UInt8]) {
+        guard enter() else { return }
+        defer { leave() }
         start.withUnsafeBytes { start in
             end.withUnsafeBytes { end in
                 rocksdb_compact_range(
@@ -178,7 +233,8 @@ package final class RocksDatabase: @unchecked Sendable {
             case .ordered: orderedRead
             case .inMemory: orderedReadMemory
             }
-        return RocksIterator(handle: rocksdb_create_iterator(handle, readOptions))
+        guard enter() else { return RocksIterator(handle: nil, database: self) }
+        return RocksIterator(handle: rocksdb_create_iterator(handle, readOptions), database: self)
     }
 
     fileprivate static func error(_ message: UnsafeMutablePointer<CChar>?) -> RocksError {
@@ -246,14 +302,23 @@ package struct RocksIterator: ~Copyable {
         case inMemory
     }
 
-    private let handle: OpaquePointer
+    /// Nil over a database that is closed.
+    private let handle: OpaquePointer?
+    private let database: RocksDatabase
 
-    fileprivate init(handle: OpaquePointer) { self.handle = handle }
+    fileprivate init(handle: OpaquePointer?, database: RocksDatabase) {
+        self.handle = handle
+        self.database = database
+    }
 
-    deinit { rocksdb_iter_destroy(handle) }
+    deinit {
+        guard let handle else { return }
+        rocksdb_iter_destroy(handle)
+        database.leave()
+    }
 
     /// Whether the iterator stands on a key.
-    package var isValid: Bool { rocksdb_iter_valid(handle) != 0 }
+    package var isValid: Bool { handle.map { rocksdb_iter_valid($0) != 0 } ?? false }
 
     /// The key, valid until the next move.
     package var key: UnsafeRawBufferPointer {
@@ -270,7 +335,10 @@ package struct RocksIterator: ~Copyable {
     }
 
     /// Moves to the first key that is not below `key`.
-    package func seek(_ key: UnsafeRawBufferPointer) { rocksdb_iter_seek(handle, key.baseAddress, key.count) }
+    package func seek(_ key: UnsafeRawBufferPointer) {
+        guard let handle else { return }
+        rocksdb_iter_seek(handle, key.baseAddress, key.count)
+    }
 
     /// Moves to the first key that is not below `key`.
     package func seek(_ key: [UInt8]) { key.withUnsafeBytes { seek($0) } }
@@ -280,6 +348,7 @@ package struct RocksIterator: ~Copyable {
 
     /// Throws when the iterator stopped because of an error; returns false when it needs the disk and may not touch it.
     package func check(cachedOnly: Bool) throws(RocksError) -> Bool {
+        guard handle != nil else { throw RocksDatabase.closedError }
         var message: UnsafeMutablePointer<CChar>?
         rocksdb_iter_get_error(handle, &message)
         guard let message else { return true }

@@ -20,6 +20,9 @@ package enum StorageEvent: Equatable, Sendable {
 package struct AggregateOptions: Sendable {
     /// The node that owns it; another owner's directory is refused.
     package var node: ObjectUUID
+    /// Counts the changes of the owner. One that is newer than the directory's takes it over from the former owner, an older
+    /// one is refused.
+    package var ownershipEpoch: UInt64
     /// Bytes that all volumes together may use.
     package var capacityBytes: UInt64
     /// Size of the commit journal.
@@ -30,11 +33,13 @@ package struct AggregateOptions: Sendable {
     /// Makes options.
     package init(
         node: ObjectUUID,
+        ownershipEpoch: UInt64 = 0,
         capacityBytes: UInt64,
         journalBytes: Int? = nil,
         onEvent: @escaping @Sendable (StorageEvent) -> Void = { _ in }
     ) {
         self.node = node
+        self.ownershipEpoch = ownershipEpoch
         self.capacityBytes = capacityBytes
         self.journalBytes = journalBytes ?? CommitJournal.sizeBytes
         self.onEvent = onEvent
@@ -44,7 +49,7 @@ package struct AggregateOptions: Sendable {
 /// A directory that holds volumes:
 ///
 ///     aggregate/
-///         aggregate.label   what this is, whose it is: uuid, node, format version
+///         aggregate.label   what this is, whose it is: uuid, node, epoch, format version
 ///         lock              locked by the process that has it open
 ///         metadata/         one RocksDB for all volumes
 ///         journal           commits that the metadata's log may not have yet
@@ -58,6 +63,8 @@ package final class Aggregate: @unchecked Sendable {
     private let lockFile: Mutex<File?>
     private let open = Mutex<[VolumeMSID: Volume]>([:])
     private let reclaimer = Reclaimer()
+    /// Set under `management`.
+    private let isClosed = Atomic(false)
     /// Serialises making and deleting volumes.
     private let management = Monitor()
     private static let cacheBytes = 256 << 20
@@ -68,7 +75,13 @@ package final class Aggregate: @unchecked Sendable {
         self.lockFile = Mutex(lockFile)
     }
 
+    /// Whether a directory holds an aggregate: a missing label may mean that its file system is not mounted.
+    package static func isPresent(in directory: String) -> Bool { FileSystem.exists(directory + "/aggregate.label") }
+
     /// Opens the aggregate in a directory, or makes one in an empty or missing directory. Recovers from a crash.
+    ///
+    /// - Throws: `.wrongOwner` when it belongs to somebody else, or is still open in another process: a former owner that
+    ///   lives closes it when it sees the newer epoch, so that trying again helps.
     package static func open(
         directory: String,
         options: AggregateOptions,
@@ -76,6 +89,8 @@ package final class Aggregate: @unchecked Sendable {
     ) throws(StorageError) -> Aggregate {
         do {
             try FileSystem.makeDirectories(directory + "/segments")
+            // Before the lock: a former owner that still has it must learn that it is one.
+            try AggregateLabel.raise(directory, options)
             let lockFile = try File(path: directory + "/lock", .readWrite)
             do throws(FileIOError) { try lockFile.lockExclusively() } catch {
                 throw StorageError(
@@ -84,7 +99,7 @@ package final class Aggregate: @unchecked Sendable {
                     remedy: "stop that process, or give this node another directory"
                 )
             }
-            let label = try AggregateLabel.claim(directory, options.node, environment)
+            let label = try AggregateLabel.claim(directory, options, environment)
             let database = try RocksDatabase(
                 path: directory + "/metadata",
                 prefixLength: DatabaseKey.recordPrefixLength,
@@ -161,6 +176,13 @@ package final class Aggregate: @unchecked Sendable {
     ) throws(StorageError) -> Volume {
         try management.locked { () throws(StorageError) -> Volume in
             if let existing = volume(msid) { return existing }
+            guard !isClosed.load(ordering: .relaxed) else {
+                throw StorageError(
+                    .conflict,
+                    "the aggregate is closed: this node ends, or another one owns it now",
+                    remedy: "try again; the node that has the aggregate does it (godwit aggregate show)"
+                )
+            }
             try finishDeletion(of: msid)
             let available = context.availableBytes
             if isSpaceGuaranteed && sizeBytes > available {
@@ -201,110 +223,23 @@ package final class Aggregate: @unchecked Sendable {
         (context.options.capacityBytes, context.usedBytes.load(ordering: .relaxed), context.availableBytes)
     }
 
-    /// Stops; everything that was ordered is durable afterwards.
+    /// Whether a newer owner has been written into the directory: this one must close it at once.
+    package func isTakenOver() -> Bool {
+        // A label that cannot be read says nothing; what is on the disk is this owner's as long as it has the lock.
+        guard let label = try? AggregateLabel.read(context.directory) else { return false }
+        return label.ownershipEpoch > context.options.ownershipEpoch
+    }
+
+    /// Stops; everything that was ordered is durable afterwards. Calls that come later are refused.
     package func close() {
+        management.locked { isClosed.store(true, ordering: .relaxed) }
         reclaimer.stop()
-        for volume in volumes {
-            volume.locked {
-                volume.core.isBusy = true
-                volume.core.properties.isClean = true
-                volume.core.pending.hasProperties = true
-            }
-            volume.detachMirror()
-            volume.flush()
-        }
+        for volume in volumes { volume.close() }
         context.scheduler.stop()
         context.journal.stop()
         open.withLock { $0 = [:] }
         context.database.close()
         // Closing the file gives the lock back.
         lockFile.withLock { $0 = nil }
-    }
-}
-
-/// What an aggregate directory says of itself.
-struct AggregateLabel {
-    /// 2: no range of keys was ever deleted from the metadata (decision 0022).
-    static let formatVersion = 2
-    var uuid: ObjectUUID
-    var node: ObjectUUID
-
-    /// Reads the label and checks the owner, or writes the label of a new aggregate.
-    static func claim(
-        _ directory: String,
-        _ node: ObjectUUID,
-        _ environment: Environment
-    ) throws(StorageError) -> AggregateLabel {
-        let label = try readOrWrite(directory, node, environment)
-        guard label.node == node else {
-            throw StorageError(
-                .wrongOwner,
-                "the aggregate in \(directory) belongs to node \(label.node), not to this node (\(node))",
-                remedy: "give this node a directory of its own, or start the node that owns it"
-            )
-        }
-        return label
-    }
-
-    private static func readOrWrite(
-        _ directory: String,
-        _ node: ObjectUUID,
-        _ environment: Environment
-    ) throws(StorageError) -> AggregateLabel {
-        let path = directory + "/aggregate.label"
-        do {
-            guard FileSystem.exists(path) else {
-                guard !FileSystem.exists(directory + "/metadata") else {
-                    throw FileIOError(operation: "open", path: path, number: 2)
-                }
-                let label = AggregateLabel(uuid: .random(environment), node: node)
-                try FileSystem.writeAtomically(Array(label.text.utf8), to: path)
-                return label
-            }
-            let text = String(decoding: try FileSystem.readAll(path), as: UTF8.self)
-            if let other = otherFormatVersion(text) {
-                throw StorageError(
-                    .conflict,
-                    "the aggregate in \(directory) has format version \(other), and this program writes \(formatVersion)",
-                    remedy: "move its volumes away with the program that wrote it, and give this one an empty directory"
-                )
-            }
-            guard let label = AggregateLabel(text: text) else {
-                throw FileIOError(operation: "parse", path: path, number: 22)
-            }
-            return label
-        } catch let error as StorageError {
-            throw error
-        } catch {
-            throw StorageError(
-                .damaged,
-                "\(directory) holds an aggregate without a readable label (\(error))",
-                remedy: "restore \(path), or give the node an empty directory"
-            )
-        }
-    }
-
-    var text: String { "godwit aggregate \(Self.formatVersion)\nuuid \(uuid)\nnode \(node)\n" }
-
-    init(uuid: ObjectUUID, node: ObjectUUID) {
-        self.uuid = uuid
-        self.node = node
-    }
-
-    private static func otherFormatVersion(_ text: String) -> Int? {
-        let words = text.prefix { $0 != "\n" }.split(separator: " ")
-        guard words.count == 3, words[0] == "godwit", words[1] == "aggregate", let version = Int(words[2]) else {
-            return nil
-        }
-        return version == formatVersion ? nil : version
-    }
-
-    init?(text: String) {
-        let lines = text.split(separator: "\n")
-        guard lines.count >= 3, lines[0] == "godwit aggregate \(Self.formatVersion)",
-            lines[1].hasPrefix("uuid "), lines[2].hasPrefix("node "),
-            let uuid = ObjectUUID(String(lines[1].dropFirst(5))), let node = ObjectUUID(String(lines[2].dropFirst(5)))
-        else { return nil }
-        self.init(uuid: uuid, node: node)
     }
 }

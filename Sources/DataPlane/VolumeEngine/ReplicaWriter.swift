@@ -414,7 +414,7 @@ extension Volume {
     /// A volume that is already what is asked for only becomes durably so: it may be serving clients, whose changes are
     /// in memory and on their way to the disk.
     package func setReplica(_ isReplica: Bool) throws(StorageError) {
-        try management.locked { () throws(StorageError) in
+        try managed { () throws(StorageError) in
             if locked({ core.properties.isReplica == isReplica }) { return flush() }
             // First what can fail, while nothing is changed: a second try does all of it again.
             flush()
@@ -435,7 +435,7 @@ extension Volume {
 
     /// Brings a replica back to its newest snapshot: what an interrupted transfer or stream left behind goes.
     package func revertToNewestSnapshot() throws(StorageError) {
-        try management.locked { () throws(StorageError) in
+        try managed { () throws(StorageError) in
             if let newest = snapshots().last { try revert(to: newest) }
         }
     }

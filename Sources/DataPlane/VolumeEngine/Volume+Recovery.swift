@@ -95,7 +95,7 @@ extension Volume {
         try resumeRemovals()
         let (restoring, isReplica) = locked { (core.properties.restoringTo, core.properties.isReplica) }
         if restoring != .active, let snapshot = snapshots().first(where: { $0.epoch == restoring }) {
-            try management.locked { () throws(StorageError) in try revert(to: snapshot) }
+            try managed { () throws(StorageError) in try revert(to: snapshot) }
         }
         if !isReplica { try findOrphans() }
     }
@@ -157,7 +157,7 @@ extension Volume {
 
     /// Sets the size; a volume may not become smaller than what it holds.
     package func resize(toBytes size: UInt64) throws(StorageError) {
-        try management.locked { () throws(StorageError) in
+        try managed { () throws(StorageError) in
             let used = locked { core.usedBytes }
             guard size >= used else {
                 throw StorageError(

@@ -19,7 +19,7 @@ extension Volume {
         uuid: ObjectUUID,
         alongside: @escaping () -> Void
     ) throws(StorageError) -> Snapshot {
-        try management.locked { () throws(StorageError) -> Snapshot in
+        try managed { () throws(StorageError) -> Snapshot in
             // One whose deletion failed half-way is no answer to who wants a whole snapshot, and two must never share a
             // uuid, by which snapshots are deleted: it goes first.
             if let begun = locked({ core.snapshots.first { $0.uuid == uuid && core.begunRemovals.contains($0.epoch) } })
@@ -47,7 +47,7 @@ extension Volume {
     /// Deletes a snapshot and gives back what only it could see; absent is no error.
     /// - Throws: `.conflict` when a transfer reads it.
     package func deleteSnapshot(_ uuid: ObjectUUID) throws(StorageError) {
-        try management.locked { () throws(StorageError) in
+        try managed { () throws(StorageError) in
             // One whose deletion failed half-way is deleted for good here.
             guard let snapshot = locked({ core.snapshots.first { $0.uuid == uuid } }) else { return }
             try requireNotHeld(snapshot)
@@ -96,7 +96,7 @@ extension Volume {
 
     /// Restores the active file system to a snapshot. Newer snapshots are deleted; clients are told to try later meanwhile.
     package func restore(to uuid: ObjectUUID) throws(StorageError) {
-        try management.locked { () throws(StorageError) in
+        try managed { () throws(StorageError) in
             guard let snapshot = snapshots().first(where: { $0.uuid == uuid }) else {
                 throw StorageError(
                     .notFound,
@@ -243,7 +243,7 @@ extension Volume {
     func resumeRemovals() throws(StorageError) {
         for epoch in locked({ core.begunRemovals }) {
             guard let snapshot = locked({ core.snapshots.first { $0.epoch == epoch } }) else { continue }
-            try management.locked { () throws(StorageError) in try removeSnapshot(snapshot) }
+            try managed { () throws(StorageError) in try removeSnapshot(snapshot) }
         }
     }
 

@@ -12,7 +12,7 @@ import Synchronization
 /// disk outside the lock (`.blocking`) or refused with `FileError.wouldBlock` (`.cachedOnly`). A change is ordered when
 /// the operation returns and durable when its `CommitTicket` is.
 package final class Volume: @unchecked Sendable {
-    // Proof of Sendable: `core`, `waiters`, `commitState` and `mirror` are touched inside `lock` only; the rest is
+    // Proof of Sendable: `core`, `waiters`, `isClosed`, `commitState` and `mirror` are touched inside `lock` only; the rest is
     // immutable or thread-safe itself.
 
     /// The identity that never changes, wherever the volume moves.
@@ -26,6 +26,7 @@ package final class Volume: @unchecked Sendable {
     private let lock = Mutex<Void>(())
     private var waiters: [Waiter] = []
     private var isScheduled = false
+    private var isClosed = false
     /// The last durable commit when `hasBeenQuiet` was asked.
     private var durableWhenAsked: UInt64 = 0
     private var durable: UInt64
@@ -55,6 +56,38 @@ package final class Volume: @unchecked Sendable {
         _ body: () throws(Failure) -> Outcome
     ) throws(Failure) -> Outcome {
         try lock.withLock { (_) throws(Failure) -> Outcome in try body() }
+    }
+
+    /// Runs a deed of management, one at a time.
+    ///
+    /// - Throws: `.conflict` when the volume is closed.
+    func managed<Outcome: Sendable>(
+        _ body: () throws(StorageError) -> Outcome
+    ) throws(StorageError) -> Outcome {
+        try management.locked { () throws(StorageError) -> Outcome in
+            guard !locked({ isClosed }) else {
+                throw StorageError(
+                    .conflict,
+                    "volume \(msid) is closed: its aggregate ends, or has another owner now",
+                    remedy: "try again; the node that has the aggregate does it (godwit aggregate show)"
+                )
+            }
+            return try body()
+        }
+    }
+
+    /// Refuses clients and management for good, and makes everything durable that was ordered.
+    func close() {
+        management.locked {
+            locked {
+                core.isBusy = true
+                core.properties.isClean = true
+                core.pending.hasProperties = true
+            }
+            detachMirror()
+            flush()
+            locked { isClosed = true }
+        }
     }
 
     /// Runs a transaction; brings what it misses into memory and runs it again.
@@ -127,7 +160,10 @@ package final class Volume: @unchecked Sendable {
     }
 
     /// Waits until what a ticket stands for is durable and in the database. For worker threads.
+    ///
+    /// Returns at once when the volume is closed: whoever comes so late finds the database closed, too.
     package func waitUntilDurable(_ ticket: CommitTicket) {
+        if locked({ isClosed }) { return }
         let parking = Parking()
         wait(Waiter(ticket: ticket, isForDatabase: true) { _ in parking.leave() })
         parking.stay()

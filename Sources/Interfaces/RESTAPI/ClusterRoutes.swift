@@ -15,7 +15,7 @@ package enum ProductVersion {
     ])
 }
 
-/// `/api/cluster`, its nodes, jobs and peers.
+/// `/api/cluster`, its jobs and peers.
 package struct ClusterRoutes: RouteGroup {
     private let controller: StorageController
     private let jobs: JobManager
@@ -40,20 +40,6 @@ package struct ClusterRoutes: RouteGroup {
             ])
             return RESTCollection.answer(call, record: record, keys: ["name", "uuid"])
         }
-        router.rest(.get, "/api/cluster/nodes") { call in
-            let up = try await controller.namesOfNodesUp()
-            let nodes = try await controller.store.snapshot().nodes.map { Self.json($0, isUp: up.contains($0.name)) }
-            return try RESTCollection.answer(call, nodes, keys: ["name", "uuid"])
-        }
-        router.rest(.get, "/api/cluster/nodes/{uuid}") { call in
-            let node = try await nodeNamed(by: call)
-            let isUp = try await controller.namesOfNodesUp().contains(node.name)
-            return RESTCollection.answer(call, record: Self.json(node, isUp: isUp), keys: ["name", "uuid"])
-        }
-        router.rest(.delete, "/api/cluster/nodes/{uuid}") { call in
-            try await controller.removeNode(try await nodeNamed(by: call))
-            return .ok()
-        }
         registerJobs(on: router)
         registerPeers(on: router)
     }
@@ -76,14 +62,6 @@ package struct ClusterRoutes: RouteGroup {
             guard let record else { throw ManagementError.notFound("job", uuid.description) }
             return RESTCollection.answer(call, record: record, keys: ["uuid"])
         }
-    }
-
-    private func nodeNamed(by call: RESTCall) async throws -> NodeRecord {
-        let uuid = try call.uuid()
-        guard let node = try await controller.store.snapshot().node(uuid) else {
-            throw ManagementError.notFound("node", uuid.description)
-        }
-        return node
     }
 
     private func registerPeers(on router: Router<BasicRequestContext>) {
@@ -162,20 +140,6 @@ package struct ClusterRoutes: RouteGroup {
             "end_time": job.endTimeNanoseconds.map { .time(nanoseconds: $0) },
             "node": .fields(["name": .string(controller.node.name)]),
             "_links": .selfLink("/api/cluster/jobs/\(job.uuid)"),
-        ])
-    }
-
-    private static func json(_ node: NodeRecord, isUp: Bool) -> JSONValue {
-        .fields([
-            "uuid": .text(node.uuid), "name": .string(node.name), "state": .string(isUp ? "up" : "down"),
-            "membership": .string("member"),
-            "version": ProductVersion.json,
-            "management_interfaces": .array([.fields(["ip": .fields(["address": .string(node.management.address)])])]),
-            "godwit": .fields([
-                "management_endpoint": .text(node.management), "replication_endpoint": .text(node.replication),
-                "interconnect_endpoint": node.interconnect.map { .text($0) },
-            ]),
-            "_links": .selfLink("/api/cluster/nodes/\(node.uuid)"),
         ])
     }
 

@@ -45,7 +45,7 @@ package struct InterfaceRoutes: RouteGroup {
                 ])
             let snapshot = try await controller.store.snapshot()
             let svm = try call.svm(in: snapshot)
-            let home = try homeNode(call, snapshot) ?? preferredNode(of: svm, snapshot)
+            let home = try call.node(in: snapshot, "location.home_node") ?? preferredNode(of: svm, snapshot)
             try controller.requireHere(home)
             let record = LIFRecord(
                 uuid: .random(controller.environment),
@@ -72,7 +72,7 @@ package struct InterfaceRoutes: RouteGroup {
             )
             let snapshot = try await controller.store.snapshot()
             let lif = try lifNamed(by: call, snapshot)
-            let home = try homeNode(call, snapshot)
+            let home = try call.node(in: snapshot, "location.home_node")
             // The node that will have it must be able to bind it.
             try controller.requireHere(home ?? snapshot.node(serving: lif))
             let (name, address) = (try call.string("name"), try call.string("ip.address"))
@@ -106,23 +106,6 @@ package struct InterfaceRoutes: RouteGroup {
         let uuid = try call.uuid()
         guard let lif = snapshot.lif(uuid) else { throw .notFound("LIF", uuid.description) }
         return lif
-    }
-
-    /// The node that the request names; nil when it names none.
-    private func homeNode(
-        _ call: RESTCall,
-        _ snapshot: ConfigurationSnapshot
-    ) throws(ManagementError) -> NodeRecord? {
-        let path = "location.home_node"
-        if let text = try call.string("\(path).uuid") {
-            guard let uuid = ObjectUUID(text), let node = snapshot.node(uuid) else {
-                throw .notFound("node", text, target: "\(path).uuid")
-            }
-            return node
-        }
-        guard let name = try call.string("\(path).name") else { return nil }
-        guard let node = snapshot.node(named: name) else { throw .notFound("node", name, target: "\(path).name") }
-        return node
     }
 
     /// The node that holds most of the SVM's volumes, so that most requests need not be forwarded; this one if none does.

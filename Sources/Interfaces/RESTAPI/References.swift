@@ -17,6 +17,19 @@ extension RESTCall {
         return svm
     }
 
+    /// The node that `<path>.uuid` or `<path>.name` names; nil when neither is given.
+    func node(in snapshot: ConfigurationSnapshot, _ path: String) throws(ManagementError) -> NodeRecord? {
+        if let text = try string("\(path).uuid") {
+            guard let uuid = ObjectUUID(text), let node = snapshot.node(uuid) else {
+                throw .notFound("node", text, target: "\(path).uuid")
+            }
+            return node
+        }
+        guard let name = try string("\(path).name") else { return nil }
+        guard let node = snapshot.node(named: name) else { throw .notFound("node", name, target: "\(path).name") }
+        return node
+    }
+
     /// The aggregate that the first of `aggregates` names; when none is given, the one with the most room would be a
     /// guess, so only a cluster with a single aggregate may leave it out.
     func aggregate(in snapshot: ConfigurationSnapshot) throws(ManagementError) -> AggregateRecord {

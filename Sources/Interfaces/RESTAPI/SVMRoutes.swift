@@ -126,7 +126,8 @@ package struct SVMRoutes: RouteGroup {
         return .fields([
             "uuid": .text(record.uuid), "name": .string(record.name),
             "state": .string(space == nil ? "offline" : "online"),
-            "node": .reference(node?.name, record.node), "home_node": .reference(node?.name, record.node),
+            "node": .reference(node?.name, record.node),
+            "home_node": .reference(snapshot.node(record.home)?.name, record.home),
             "space": .fields([
                 "block_storage": .fields([
                     "size": .count(capacity), "available": space.map { .count($0.availableBytes) },
@@ -134,7 +135,10 @@ package struct SVMRoutes: RouteGroup {
                 ])
             ]),
             "volume-count": .count(snapshot.volumes.filter { $0.aggregate == record.uuid }.count),
-            "godwit": .fields(["directory": .string(record.directory)]),
+            "godwit": .fields([
+                "directory": .string(record.directory), "ownership_epoch": .count(record.ownershipEpoch ?? 0),
+                "failure": controller.failure(of: record.uuid).map { .string($0.description) },
+            ]),
             "_links": .selfLink("/api/storage/aggregates/\(record.uuid)"),
         ])
     }

@@ -66,19 +66,25 @@ package actor MigrateSource: SourceCluster {
         (deadlines, deadlineSink) = AsyncStream.makeStream(of: Deadline.self)
     }
 
-    /// What a daemon that was started again must do *before* it serves any SVM.
+    /// What must be done *before* SVMs are served by a daemon that was started again, or by a node that has taken them over.
     ///
-    /// A commit that was under way is given up: its held connections died with the daemon, so there is nothing left
+    /// A commit that was under way is given up: its held connections died with the former daemon, so there is nothing left
     /// to wait for, and the point of no return is refused from here on.
+    ///
+    /// - Parameter svms: the SVMs that come; nil for all that are here.
     /// - Returns: The SVMs that must not be served, because the point of no return won.
-    package func settleAfterRestart() async throws -> Set<ObjectUUID> {
+    package func settle(_ svms: Set<ObjectUUID>? = nil) async throws -> Set<ObjectUUID> {
         var silenced: Set<ObjectUUID> = []
         for stored in try await records.all() {
-            guard try await storage.isHere(stored.record.svm) else { continue }
+            guard try await comes(stored.record.svm, svms) else { continue }
             let operation = stored.record.operation
             let settled: SourceRecord
             if stored.record.state == .commit {
-                settled = try await give(up: operation, stored.record.attempt, "the source daemon was restarted")
+                settled = try await give(
+                    up: operation,
+                    stored.record.attempt,
+                    svms == nil ? "the source daemon was restarted" : "another node took over the source"
+                )
             } else {
                 settled = stored.record
                 rearmLock(settled)
@@ -86,6 +92,11 @@ package actor MigrateSource: SourceCluster {
             if !settled.mayServe { silenced.insert(settled.svm) }
         }
         return silenced
+    }
+
+    private func comes(_ svm: ObjectUUID, _ svms: Set<ObjectUUID>?) async throws -> Bool {
+        if let svms { return svms.contains(svm) }
+        return try await storage.isHere(svm)
     }
 
     /// Watches a lock again for the time that is left of it; the wall clock says how much, because the monotonic one
@@ -96,11 +107,11 @@ package actor MigrateSource: SourceCluster {
         startTimer(.lock, record.operation, record.attempt, milliseconds: UInt64(left) / 1_000_000)
     }
 
-    /// Finishes, after the storage is up, what `settleAfterRestart` decided: an SVM past the point of no return is
-    /// recorded as stopped, whatever its record said when the daemon died.
-    package func finishAfterRestart() async throws {
+    /// Finishes, after the storage is up, what `settle` decided: an SVM past the point of no return is recorded as stopped,
+    /// whatever its record said when the former daemon died.
+    package func finishSettling(_ svms: Set<ObjectUUID>? = nil) async throws {
         for stored in try await records.all() where stored.record.state == .ponr || stored.record.state == .released {
-            guard try await storage.isHere(stored.record.svm) else { continue }
+            guard try await comes(stored.record.svm, svms) else { continue }
             try await storage.stop(stored.record.svm, for: stored.record.operation)
         }
     }

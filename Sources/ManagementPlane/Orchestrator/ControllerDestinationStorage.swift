@@ -23,6 +23,11 @@ package final class ControllerDestinationStorage: DestinationStorage {
         self.addressObstacle = addressObstacle
     }
 
+    /// Whether the aggregates of the SVM's volumes are open here.
+    package func isHere(_ svm: SVMDescription) async throws -> Bool {
+        svm.volumes.compactMap(\.destinationAggregate).allSatisfy { controller.aggregate($0) != nil }
+    }
+
     // MARK: - Setup
 
     /// Finds what speaks against receiving the SVM, and places its volumes.
@@ -226,6 +231,12 @@ package final class ControllerDestinationStorage: DestinationStorage {
     package func stopMirror(_ volume: VolumeMSID) async throws {
         guard let replicator = replicators.withLock({ $0.removeValue(forKey: volume) }) else { return }
         try await controller.pool.run { replicator.stop() }
+    }
+
+    /// Ends transfers and streams of volumes that leave this node.
+    package func stopMirrors(_ volumes: [VolumeMSID]) async {
+        // A mirror that does not end in time fails with its volume.
+        for volume in volumes { try? await stopMirror(volume) }
     }
 
     private func replicator(of msid: VolumeMSID, _ svm: SVMDescription) throws -> VolumeReplicator {

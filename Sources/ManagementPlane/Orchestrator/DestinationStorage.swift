@@ -32,6 +32,8 @@ package enum SnapshotRetention: Sendable {
 /// What the orchestrator needs of its own cluster's storage. Every deed is idempotent. A `MigrateError` of kind
 /// `.refused` means that trying again is of no use (no space, damage); every other error is tried again.
 package protocol DestinationStorage: Sendable {
+    /// Whether this node has every volume of the SVM that has a place already.
+    func isHere(_ svm: SVMDescription) async throws -> Bool
     /// Finds what speaks against receiving the SVM, and chooses an aggregate for each volume.
     func precheck(
         _ svm: SVMDescription,

@@ -179,25 +179,45 @@ package actor Orchestrator {
         return migration
     }
 
-    /// Takes over what a former daemon of this node left: each operation gets a new epoch, so that the former orchestrator, should it
-    /// still live, is refused everywhere.
+    /// Takes over what a former daemon of this node left.
     private func resumeAll() async throws {
         for stored in try await records.all() where stored.record.owningNode == node {
             if stored.record.state == .migrateAborted { try await drop(stored.record.operation) }
-            if stored.record.phase == .ended { continue }
-            var record = stored.record
-            record.epoch += 1
-            record.restartCount += 1
-            record.owningNode = node
-            guard let revision = try await records.put(record, of: record.operation, at: stored.revision) else {
-                continue
-            }
-            log.notice("operation \(record.operation) goes on in phase \(record.phase.rawValue)")
-            begin(Stored(record: record, revision: revision))
+            try await takeOver(stored)
         }
     }
 
+    /// Takes over the operations of nodes that are down, as soon as this node has what they work on.
+    package func rehome(from nodes: Set<ObjectUUID>) async throws {
+        for stored in try await records.all(except: Set(migrations.keys)) {
+            guard nodes.contains(stored.record.owningNode), try await storage.isHere(stored.record.svm) else {
+                continue
+            }
+            try await takeOver(stored)
+        }
+    }
+
+    /// Goes on with an operation that has not ended. It gets a new epoch, so that the former orchestrator, should it still
+    /// live, is refused everywhere.
+    private func takeOver(_ stored: Stored<DestinationRecord>) async throws {
+        if stored.record.phase == .ended { return }
+        var record = stored.record
+        let former = record.owningNode
+        record.epoch += 1
+        record.restartCount += 1
+        record.owningNode = node
+        guard let revision = try await records.put(record, of: record.operation, at: stored.revision) else { return }
+        let origin = former == node ? "" : ", taken over from node \(former)"
+        log.notice("operation \(record.operation) goes on in phase \(record.phase.rawValue)\(origin)")
+        begin(Stored(record: record, revision: revision))
+    }
+
     private func finished(_ migration: Migration) async {
+        // An operation that another node has taken over is that node's to tell of.
+        if let stored = try? await records.get(migration.operation), stored.record.owningNode != node {
+            migrations[migration.operation] = nil
+            return
+        }
         guard migration.record.state == .migrateAborted else { return }
         // The next start does it again if the database does not answer now.
         do { try await drop(migration.operation) } catch { log.error("an aborted operation's record stays: \(error)") }

@@ -96,52 +96,6 @@ struct PeerCommand: AsyncParsableCommand {
     }
 }
 
-/// `godwit node …`
-struct NodeCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "node",
-        abstract: "The nodes of the cluster.",
-        subcommands: [Show.self, Delete.self]
-    )
-
-    struct Delete: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "Takes a node out of the cluster.",
-            discussion: "One that is down, and that has no volumes and no LIFs any more. A start of it joins again."
-        )
-        @OptionGroup var options: GlobalOptions
-        @Option(help: "The name of the node.") var name: String
-        @Flag(help: "That there is none is no error.") var okIfAbsent = false
-
-        func run() async throws {
-            try await forgiving(okIfAbsent, "not_found") {
-                let path = "/api/cluster/nodes"
-                let record = try await options.client.record(path, [("name", name)], "node '\(name)'")
-                try await options.client.delete("\(path)/\(record[path: "uuid"]?.plain ?? "")")
-                options.done("node '\(name)' has left the cluster")
-            }
-        }
-    }
-
-    struct Show: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Shows the nodes.")
-        @OptionGroup var options: GlobalOptions
-
-        func run() async throws {
-            let records = try await options.client.records("/api/cluster/nodes")
-            options.show(
-                records,
-                [
-                    Column("NAME", "name"), Column("STATE", "state"),
-                    Column("MANAGEMENT", "godwit.management_endpoint"),
-                    Column("REPLICATION", "godwit.replication_endpoint"),
-                    Column("INTERCONNECT", "godwit.interconnect_endpoint"), Column("UUID", "uuid"),
-                ]
-            )
-        }
-    }
-}
-
 /// `godwit aggregate …`
 struct AggregateCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -160,7 +114,7 @@ struct AggregateCommand: AsyncParsableCommand {
                 records,
                 [
                     Column("NAME", "name"), Column("STATE", "state"), Column("NODE", "node.name"),
-                    Column("SIZE", bytes: "space.block_storage.size"),
+                    Column("HOME", "home_node.name"), Column("SIZE", bytes: "space.block_storage.size"),
                     Column("USED", bytes: "space.block_storage.used"),
                     Column("AVAILABLE", bytes: "space.block_storage.available"),
                     Column("VOLUMES", "volume-count"), Column("DIRECTORY", "godwit.directory"),

@@ -46,6 +46,7 @@ struct Daemon {
             management: settings.management,
             replication: settings.replication,
             interconnect: settings.interconnect,
+            partners: settings.partners,
             isDatabaseShared: opened.isShared,
             in: store,
             environment: environment
@@ -67,8 +68,13 @@ struct Daemon {
         )
         do {
             let interconnect = try await listenForNodes(node, controller, threads, environment)
-            try await migrate.start(controller, settings.aggregates)
-            try await serve(controller, migrate, opened, environment, logger)
+            do {
+                try await migrate.start(controller, settings.aggregates)
+                try await serve(controller, migrate, opened, environment, logger)
+            } catch {
+                await interconnect?.close()
+                throw error
+            }
             await interconnect?.close()
         } catch {
             await controller.stop()
@@ -112,7 +118,7 @@ struct Daemon {
         let groups: [any RouteGroup] =
             [
                 ClusterRoutes(controller: controller, jobs: jobs, others: others),
-                SVMRoutes(controller: controller, others: others),
+                NodeRoutes(controller: controller), SVMRoutes(controller: controller, others: others),
                 VolumeRoutes(controller: controller, others: others), SnapshotRoutes(controller: controller),
                 InterfaceRoutes(controller: controller, others: others, portDefault: settings.nfsPort),
                 ExportPolicyRoutes(controller: controller), PrivateRoutes(controller: controller, jobs: jobs),
@@ -126,7 +132,12 @@ struct Daemon {
         )
         defer { if let readyFile { try? FileManager.default.removeItem(atPath: readyFile) } }
         var watch: [any Service] = []
-        if opened.isShared { watch.append(ConfigurationWatchService(controller: controller)) }
+        if opened.isShared {
+            watch += [
+                ConfigurationWatchService(controller: controller), OwnershipService(controller: controller),
+                FailoverService(controller: controller),
+            ]
+        }
         // Ended in the reverse order: first no new requests, then no jobs, then the storage.
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(

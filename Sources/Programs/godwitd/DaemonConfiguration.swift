@@ -30,6 +30,8 @@ package struct DaemonConfiguration: Equatable, Sendable {
     package var replication: NetworkEndpoint
     /// Where requests of clients listen that other nodes of the cluster forward; nil for a cluster of one node.
     package var interconnect: NetworkEndpoint?
+    /// The names of the nodes whose aggregates this node takes over when they are down.
+    package var partners: [String]
     /// The port of a LIF that is made without one.
     package var nfsPort: Int
     /// The directories that hold volumes.
@@ -60,7 +62,7 @@ package struct DaemonConfiguration: Equatable, Sendable {
             path: "",
             keys: [
                 "cluster", "node", "data_directory", "database", "management", "replication", "interconnect", "nfs",
-                "aggregates", "log", "testing",
+                "aggregates", "partners", "log", "testing",
             ]
         )
         let cluster = try top.section("cluster", keys: ["name"])
@@ -75,6 +77,16 @@ package struct DaemonConfiguration: Equatable, Sendable {
         management = try top.section("management", keys: ["address", "port"]).endpoint()
         replication = try top.section("replication", keys: ["address", "port"]).endpoint()
         interconnect = try top.optionalSection("interconnect", keys: ["address", "port"])?.endpoint()
+        partners = try top.optionalTexts("partners")
+        if partners.contains(nodeName) || (etcd == nil && !partners.isEmpty) {
+            throw top.failure(
+                "partners",
+                partners.contains(nodeName)
+                    ? "'partners' names this node itself"
+                    : "'partners' names other nodes, and the database is a file of this node",
+                "name the nodes whose aggregates this node takes over, and give the cluster a database.etcd"
+            )
+        }
         nfsPort = try nfs?.optionalPort("port") ?? 2049
         aggregates = try Self.aggregates(&top)
         isTesting = try top.optionalBool("testing") ?? false
@@ -278,6 +290,8 @@ private struct Section {
             keyFile: hasCertificate ? try absolutePath("key") : nil
         )
     }
+
+    func optionalTexts(_ key: String) throws -> [String] { mapping[key] == nil ? [] : try texts(key) }
 
     private func texts(_ key: String) throws -> [String] {
         let texts = try required(key).sequence?.compactMap(\.string) ?? []

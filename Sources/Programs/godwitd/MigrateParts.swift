@@ -3,6 +3,7 @@ import ClusterConfiguration
 import ClusterService
 import Environment
 import Foundation
+import Identity
 import class Hummingbird.Router
 import struct Hummingbird.BasicRequestContext
 import Logging
@@ -13,11 +14,13 @@ import RESTAPI
 import ReplicatedDatabase
 import ServiceLifecycle
 import StorageControl
+import VolumeEngine
 
 /// Both sides of migrate operations in this daemon: it may be the source of some and the destination of others.
 struct MigrateParts: Sendable {
     let source: MigrateSource
     let orchestrator: Orchestrator
+    private let destination: ControllerDestinationStorage
     private let store: ConfigurationStore
 
     /// Makes both sides; nothing runs yet.
@@ -53,9 +56,10 @@ struct MigrateParts: Sendable {
             crashPoints: crashPoints,
             log: log
         )
+        destination = ControllerDestinationStorage(controller)
         orchestrator = Orchestrator(
             database: database,
-            storage: ControllerDestinationStorage(controller),
+            storage: destination,
             directory: PeerDirectory(client: .shared, store: controller.store),
             node: controller.node.uuid,
             clusterName: settings.clusterName,
@@ -68,9 +72,10 @@ struct MigrateParts: Sendable {
 
     /// Starts the storage, with the gates held of what this cluster may not serve any more.
     func start(_ controller: StorageController, _ aggregates: [AggregateSetting]) async throws {
-        let silenced = try await source.settleAfterRestart()
+        controller.observe(ownershipBy: self)
+        let silenced = try await source.settle()
         try await controller.start(aggregates: aggregates, holding: silenced)
-        try await source.finishAfterRestart()
+        try await source.finishSettling()
     }
 
     /// The routes: migrations for users, calls of other clusters.
@@ -85,6 +90,16 @@ struct MigrateParts: Sendable {
     var services: [any Service] {
         [MigrateSourceService(source: source), OrchestratorService(orchestrator: orchestrator)]
     }
+}
+
+extension MigrateParts: OwnershipObserver {
+    func willServe(_ svms: Set<ObjectUUID>) async throws -> Set<ObjectUUID> { try await source.settle(svms) }
+
+    func didOpen(_ svms: Set<ObjectUUID>) async throws { try await source.finishSettling(svms) }
+
+    func willRelinquish(_ volumes: [VolumeMSID]) async { await destination.stopMirrors(volumes) }
+
+    func standIn(for nodes: Set<ObjectUUID>) async throws { try await orchestrator.rehome(from: nodes) }
 }
 
 /// The calls of other clusters, on the same listener as the management interface.

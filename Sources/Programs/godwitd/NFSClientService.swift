@@ -163,6 +163,8 @@ final class NFSClientService: ClientService {
         return true
     }
 
+    var executingCount: Int { service.gate.inside }
+
     func reopen() {
         service.gate.move(to: .open)
         for listener in listeners.withLock({ Array($0.values) }) { listener.runHeld() }

@@ -19,3 +19,21 @@ struct ConfigurationWatchService: Service {
         await cancelWhenGracefulShutdown { await controller.followConfiguration(.system) }
     }
 }
+
+/// Keeps open the aggregates that this node owns, until the daemon ends.
+struct OwnershipService: Service {
+    let controller: StorageController
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown { await controller.keepAggregates(.system) }
+    }
+}
+
+/// Stands in for nodes that are down, until the daemon ends.
+struct FailoverService: Service {
+    let controller: StorageController
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown { await controller.watchNodes(.system) }
+    }
+}

@@ -148,12 +148,12 @@ final class Node: @unchecked Sendable {
             crashPoints: crashPoints,
             log: simulation.logger(name)
         )
-        let silenced = try await source.settleAfterRestart()
+        let silenced = try await source.settle()
         var aggregate = AggregateSetting(name: "aggregate", directory: "/\(name)/aggregate", capacityBytes: 1 << 32)
         // So small that its halves are filled often.
         aggregate.journalBytes = 64 << 10
         try await controller.start(aggregates: [aggregate], holding: silenced)
-        try await source.finishAfterRestart()
+        try await source.finishSettling()
         self.source = source
         self.orchestrator = orchestrator
         isUp = true

@@ -95,6 +95,8 @@ final class SimulatedService: ClientService, @unchecked Sendable {
         return true
     }
 
+    var executingCount: Int { file.gate.inside }
+
     func reopen() {
         simulation.trace("\(node.name) opens its gate")
         file.gate.move(to: .open)

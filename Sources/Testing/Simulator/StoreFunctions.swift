@@ -88,10 +88,23 @@ private func incomplete() -> UnsafeMutablePointer<CChar>? { strdup("Result incom
 /// `rocksdb_options_destroy` of `rocksdb/c.h`.
 @c(rocksdb_options_destroy) public func optionsDestroy(_ options: OpaquePointer?) { release(options) }
 
-/// `rocksdb_slicetransform_create_fixed_prefix` of `rocksdb/c.h`.
-@c(rocksdb_slicetransform_create_fixed_prefix) public func fixedPrefix(_ length: Int) -> OpaquePointer {
+/// `rocksdb_slicetransform_create` of `rocksdb/c.h`.
+@c(rocksdb_slicetransform_create) public func makePrefix(
+    _ state: UnsafeMutableRawPointer?,
+    _ destructor: (@convention(c) (UnsafeMutableRawPointer?) -> Void)?,
+    _ transform: (
+        @convention(c) (UnsafeMutableRawPointer?, UnsafePointer<CChar>?, Int, UnsafeMutablePointer<Int>?)
+            -> UnsafeMutablePointer<CChar>?
+    )?,
+    _ isInDomain: (@convention(c) (UnsafeMutableRawPointer?, UnsafePointer<CChar>?, Int) -> UInt8)?,
+    _ isInRange: (@convention(c) (UnsafeMutableRawPointer?, UnsafePointer<CChar>?, Int) -> UInt8)?,
+    _ name: (@convention(c) (UnsafeMutableRawPointer?) -> UnsafePointer<CChar>?)?
+) -> OpaquePointer {
     let options = StoreOptions()
-    options.prefixLength = length
+    // A prefix here is a length: that of the prefix of a key that is longer than all.
+    let key = [CChar](repeating: 0, count: 1024)
+    _ = transform?(state, key, key.count, &options.prefixLength)
+    destructor?(state)
     return made(options)
 }
 

@@ -1,0 +1,109 @@
+package import Identity
+import ReplicatedDatabase
+
+// Changes of the owner: of aggregates, and of LIFs with them.
+extension ConfigurationDraft {
+    /// Gives a node what it has planned to take over. The transaction fails when one of the former owners is seen again.
+    package mutating func takeOver(_ plan: FailoverPlan, as node: ObjectUUID) throws(ManagementError) {
+        for planned in plan.aggregates {
+            guard let aggregate = snapshot.aggregate(planned.uuid), aggregate.node == planned.node else { continue }
+            try requireDown(aggregate.node)
+            try give(aggregate, to: node)
+        }
+        for planned in plan.lifs {
+            guard let lif = snapshot.lif(planned.uuid), let current = lif.currentNode, current == planned.currentNode
+            else { continue }
+            try requireDown(current)
+            try give(lif, to: node)
+        }
+    }
+
+    /// Gives the aggregates and LIFs of a node that is up to a partner, so that the node can be stopped.
+    ///
+    /// - Returns: how many aggregates and LIFs change hands; none when it has none.
+    @discardableResult
+    package mutating func vacate(_ node: NodeRecord, for partner: NodeRecord) throws(ManagementError) -> Int {
+        guard FailoverPlan.partners(of: node, snapshot).contains(partner) else {
+            throw ManagementError(
+                .conflict,
+                "node_is_no_partner",
+                "node '\(partner.name)' does not take over the aggregates of node '\(node.name)'",
+                remedy:
+                    "name '\(node.name)' among the 'partners' in the configuration file of '\(partner.name)', or ask "
+                    + "another node",
+                target: "partner"
+            )
+        }
+        let aggregates = snapshot.aggregates.filter { $0.node == node.uuid && $0.home == node.uuid }
+        let lifs = snapshot.lifs.filter { $0.currentNode == node.uuid }
+        try requireUp(partner)
+        return try give(aggregates, lifs, to: partner.uuid)
+    }
+
+    /// Gives a node that is up again what others have taken over.
+    ///
+    /// - Returns: how many aggregates and LIFs change hands; none when nothing was taken over.
+    @discardableResult
+    package mutating func giveBack(to node: NodeRecord) throws(ManagementError) -> Int {
+        let aggregates = snapshot.aggregates.filter { $0.home == node.uuid && $0.node != node.uuid }
+        let lifs = snapshot.lifs.filter { $0.homeNode == node.uuid && $0.currentNode != node.uuid }
+        try requireUp(node)
+        return try give(aggregates, lifs, to: node.uuid)
+    }
+
+    private mutating func give(
+        _ aggregates: [AggregateRecord],
+        _ lifs: [LIFRecord],
+        to node: ObjectUUID
+    ) throws(ManagementError) -> Int {
+        for aggregate in aggregates {
+            try requireSettled(Set(snapshot.volumes.filter { $0.aggregate == aggregate.uuid }.map(\.svm)))
+            try give(aggregate, to: node)
+        }
+        try requireSettled(Set(lifs.map(\.svm)))
+        for lif in lifs { try give(lif, to: node) }
+        return aggregates.count + lifs.count
+    }
+
+    private mutating func give(_ aggregate: AggregateRecord, to node: ObjectUUID) throws(ManagementError) {
+        var changed = aggregate
+        changed.homeNode = aggregate.home
+        changed.node = node
+        changed.ownershipEpoch = (aggregate.ownershipEpoch ?? 0) + 1
+        try putAggregate(changed)
+    }
+
+    private mutating func give(_ lif: LIFRecord, to node: ObjectUUID) throws(ManagementError) {
+        var changed = lif
+        changed.currentNode = node
+        let record = changed
+        edit { snapshot in
+            snapshot.lifs.removeAll { $0.uuid == record.uuid }
+            snapshot.lifs.append(record)
+        }
+        try put(record)
+    }
+
+    /// What a user orders waits for migrates: an operation that loses its volumes begins a part of its work again.
+    private func requireSettled(_ svms: Set<ObjectUUID>) throws(ManagementError) {
+        guard let svm = snapshot.svms.first(where: { svms.contains($0.uuid) && $0.migrateRole != .none }) else {
+            return
+        }
+        throw ManagementError(
+            .conflict,
+            "svm_in_migrate",
+            "SVM '\(svm.name)' takes part in a migrate",
+            remedy: "wait until it has ended, or abort it (godwit svm migrate show)",
+            target: "svm"
+        )
+    }
+
+    private mutating func requireDown(_ node: ObjectUUID) throws(ManagementError) {
+        guard let record = snapshot.node(node) else { return }
+        conditions.append(.absent(key: ConfigurationKeys.session(ofNodeNamed: record.name)))
+    }
+
+    private mutating func requireUp(_ node: NodeRecord) throws(ManagementError) {
+        conditions.append(.present(key: ConfigurationKeys.session(ofNodeNamed: node.name)))
+    }
+}

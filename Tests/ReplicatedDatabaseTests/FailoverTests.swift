@@ -1,0 +1,182 @@
+import ClusterConfiguration
+import Identity
+import ReplicatedDatabase
+import Testing
+
+@Suite("Nodes that stand in for others")
+struct FailoverTests {
+    private let database = InMemoryDatabase()
+    private var store: ConfigurationStore { ConfigurationStore(database) }
+    /// a and b are partners of each other, c is nobody's.
+    private static let nodes = ["a", "b", "c"].enumerated().map { index, name in
+        NodeRecord(
+            uuid: ObjectUUID(high: 3, low: UInt64(index + 1)),
+            name: name,
+            management: NetworkEndpoint(address: "127.0.0.1", port: 1000 + index),
+            replication: NetworkEndpoint(address: "127.0.0.1", port: 2000 + index),
+            replicationSecret: "secret",
+            interconnect: NetworkEndpoint(address: "127.0.0.1", port: 3000 + index),
+            interconnectSecret: "secret",
+            partners: name == "a" ? ["b"] : name == "b" ? ["a"] : nil
+        )
+    }
+    private static let (a, b, c) = (nodes[0], nodes[1], nodes[2])
+    private static let svm = ObjectUUID(high: 2, low: 1)
+
+    /// Each node has an aggregate and a LIF.
+    private func populate() async throws {
+        _ = try await store.change(as: .user) { draft throws(ManagementError) in
+            for node in Self.nodes { try draft.putNode(node) }
+            try draft.putSVM(
+                SVMRecord(uuid: Self.svm, name: "tenant", state: .running, handleKey: HandleKey(first: 1, second: 2)),
+                defaultPolicyIdentifier: 7
+            )
+            for (index, node) in Self.nodes.enumerated() {
+                try draft.putAggregate(
+                    AggregateRecord(
+                        uuid: ObjectUUID(high: 1, low: UInt64(index + 1)),
+                        name: "aggr-\(node.name)",
+                        node: node.uuid,
+                        directory: "/\(node.name)",
+                        capacityBytes: 1 << 30
+                    )
+                )
+                try draft.putLIF(
+                    LIFRecord(
+                        uuid: ObjectUUID(high: 5, low: UInt64(index + 1)),
+                        name: "lif-\(node.name)",
+                        svm: Self.svm,
+                        address: "127.0.1.\(index + 1)",
+                        port: 2049,
+                        node: node.uuid
+                    )
+                )
+            }
+        }
+        for node in Self.nodes { try await setUp(true, node) }
+    }
+
+    private func setUp(_ isUp: Bool, _ node: NodeRecord) async throws {
+        let key = ConfigurationKeys.session(ofNodeNamed: node.name)
+        _ = try await database.transact(when: [], [isUp ? .put(key: key, value: [1]) : .delete(key: key)])
+    }
+
+    private func plan(_ node: NodeRecord, down: [NodeRecord]) async throws -> FailoverPlan {
+        FailoverPlan(for: node.uuid, down: Set(down.map(\.uuid)), in: try await store.snapshot())
+    }
+
+    private func takeOver(_ plan: FailoverPlan, as node: NodeRecord) async -> String? {
+        do {
+            _ = try await store.change(as: .system) { draft throws(ManagementError) in
+                try draft.takeOver(plan, as: node.uuid)
+            }
+            return nil
+        } catch {
+            return error.code
+        }
+    }
+
+    private func code(_ body: (inout ConfigurationDraft) throws(ManagementError) -> Int) async -> String? {
+        do {
+            _ = try await store.change(as: .user, body)
+            return nil
+        } catch {
+            return error.code
+        }
+    }
+
+    private func places() async throws -> [String] {
+        let snapshot = try await store.snapshot()
+        return snapshot.aggregates.map { "\($0.name) \(snapshot.node($0.node)?.name ?? "") \($0.ownershipEpoch ?? 0)" }
+            + snapshot.lifs.map { "\($0.name) \(snapshot.node(serving: $0)?.name ?? "")" }
+    }
+
+    @Test func oneNodeStandsInForANodeThatIsDown() async throws {
+        try await populate()
+        let planned = try await plan(Self.b, down: [Self.a])
+        #expect(planned.aggregates.map(\.name) == ["aggr-a"])
+        #expect(planned.lifs.map(\.name) == ["lif-a"])
+        #expect(planned.nodes == [Self.a.uuid])
+        #expect(try await plan(Self.c, down: [Self.a]).isEmpty)
+        // Nobody reaches the directories of c, but its address can be served.
+        let forC = try await plan(Self.a, down: [Self.c])
+        #expect(forC.aggregates.isEmpty && forC.lifs.map(\.name) == ["lif-c"])
+        #expect(try await plan(Self.b, down: [Self.c]).isEmpty)
+    }
+
+    @Test func nodeThatIsSeenAgainKeepsWhatItHas() async throws {
+        try await populate()
+        let planned = try await plan(Self.b, down: [Self.a])
+        #expect(await takeOver(planned, as: Self.b) == "configuration_changed")
+        #expect(try await places().prefix(1) == ["aggr-a a 0"])
+        try await setUp(false, Self.a)
+        #expect(await takeOver(planned, as: Self.b) == nil)
+        let expected = ["aggr-a b 1", "aggr-b b 0", "aggr-c c 0", "lif-a b", "lif-b b", "lif-c c"]
+        #expect(try await places() == expected)
+        // Who planned the same and was slower changes nothing.
+        #expect(await takeOver(planned, as: Self.c) == nil)
+        #expect(try await places() == expected)
+    }
+
+    @Test func whatWasTakenOverComesBack() async throws {
+        try await populate()
+        try await setUp(false, Self.a)
+        _ = await takeOver(try await plan(Self.b, down: [Self.a]), as: Self.b)
+        let whileDown = await code { draft throws(ManagementError) in try draft.giveBack(to: Self.a) }
+        #expect(whileDown == "configuration_changed")
+        try await setUp(true, Self.a)
+        let count = try await store.change(as: .user) { draft throws(ManagementError) in
+            try draft.giveBack(to: Self.a)
+        }.result
+        #expect(count == 2)
+        #expect(try await places() == ["aggr-a a 2", "aggr-b b 0", "aggr-c c 0", "lif-a a", "lif-b b", "lif-c c"])
+        let again = try await store.change(as: .user) { draft throws(ManagementError) in try draft.giveBack(to: Self.a)
+        }
+        #expect(again.result == 0)
+    }
+
+    @Test func homeTakesItsOwnBackWhenTheHolderDies() async throws {
+        try await populate()
+        try await setUp(false, Self.a)
+        _ = await takeOver(try await plan(Self.b, down: [Self.a]), as: Self.b)
+        let planned = try await plan(Self.a, down: [Self.b])
+        #expect(planned.aggregates.map(\.name) == ["aggr-a", "aggr-b"])
+        #expect(try await plan(Self.c, down: [Self.a, Self.b]).aggregates.isEmpty)
+    }
+
+    @Test func nodeInUseByAMigrateIsNotEmptied() async throws {
+        try await populate()
+        _ = try await store.change(as: .user) { draft throws(ManagementError) in
+            try draft.vacate(Self.a, for: Self.b)
+        }
+        #expect(try await places().contains("lif-a b"))
+        _ = try await store.change(as: .system) { draft throws(ManagementError) in
+            var svm = try draft.changeableSVM(Self.svm)
+            svm.migrateRole = .source
+            try draft.putSVM(svm)
+        }
+        let giveBack = await code { draft throws(ManagementError) in try draft.giveBack(to: Self.a) }
+        #expect(giveBack == "svm_in_migrate")
+        let vacate = await code { draft throws(ManagementError) in try draft.vacate(Self.b, for: Self.a) }
+        #expect(vacate == "svm_in_migrate")
+        let stranger = await code { draft throws(ManagementError) in try draft.vacate(Self.a, for: Self.c) }
+        #expect(stranger == "node_is_no_partner")
+    }
+
+    @Test func nodeIsDownAfterItWasNotSeenForAWhile() {
+        let second: UInt64 = 1_000_000_000
+        var detector = FailureDetector(nowNanoseconds: 0)
+        func down(_ now: UInt64, _ up: Set<String>) -> Set<ObjectUUID> {
+            detector.down(among: Self.nodes, nowNanoseconds: now) { up.contains($0.name) }
+        }
+        // Nodes start one after another.
+        #expect(down(second, ["a"]).isEmpty)
+        #expect(down(14 * second, ["a"]).isEmpty)
+        #expect(down(15 * second, ["a"]) == [Self.b.uuid, Self.c.uuid])
+        #expect(down(16 * second, ["a", "b"]) == [Self.c.uuid])
+        #expect(down(17 * second, ["a"]) == [Self.c.uuid])
+        #expect(down(17 * second + second / 2, ["a"]) == [Self.c.uuid])
+        #expect(down(18 * second, ["a"]) == [Self.b.uuid, Self.c.uuid])
+        #expect(down(19 * second, ["a", "b", "c"]).isEmpty)
+    }
+}
