@@ -64,8 +64,9 @@ private final class TwoNodes {
         )
     }
 
-    func configureFirst(secret: [UInt8] = TwoNodes.secret) {
-        let target = ForwardingTarget(address: "127.0.0.1", port: interconnect.port, secret: secret)
+    func configureFirst(secret: [UInt8] = TwoNodes.secret, isSecondGone: Bool = false) {
+        let target =
+            isSecondGone ? nil : ForwardingTarget(address: "127.0.0.1", port: interconnect.port, secret: secret)
         func remote(_ volume: TestVolume, _ path: String) -> RemoteVolume {
             RemoteVolume(msid: volume.volume.msid, path: path, policy: TestServer.open, target: target)
         }
@@ -258,6 +259,28 @@ private final class TwoNodes {
         nodes.send(.create, TwoNodes.create("lost", in: b))
         #expect(!nodes.client.arrived(withinMilliseconds: 500))
         nodes.configureSecond()
+        #expect(try nodes.answer().status == 0)
+        await nodes.close()
+    }
+
+    @Test func theAnswerOfAFormerHolderStillComes() async throws {
+        let nodes = try await TwoNodes()
+        let (a, b) = (try nodes.mount("/a"), try nodes.mount("/b"))
+        nodes.second.gate.move(to: .held)
+        nodes.send(.create, TwoNodes.create("late", in: b))
+        #expect(!nodes.client.arrived(withinMilliseconds: 200))
+        // The volumes leave the second node, and the first learns of it with the next request, while the second is about to
+        // execute this one: nobody else would know that it did.
+        nodes.configureFirst(isSecondGone: true)
+        let stranger = TestServer.call(NFS3.program, NFS3.Procedure.getAttributes.rawValue, xid: 5) {
+            $0.writeXDROpaque(a)
+        }
+        nodes.client.send(record: stranger)
+        var other = try #require(nodes.client.receiveRecord())
+        #expect(other.readInteger(as: UInt32.self) == 5)
+        nodes.second.gate.move(to: .open)
+        nodes.forwarded.runHeld()
+        #expect(nodes.client.arrived(withinMilliseconds: 5000))
         #expect(try nodes.answer().status == 0)
         await nodes.close()
     }

@@ -24,13 +24,15 @@ extension ConfigurationDraft {
     @discardableResult
     package mutating func vacate(_ node: NodeRecord, for partner: NodeRecord) throws(ManagementError) -> Int {
         guard FailoverPlan.partners(of: node, snapshot).contains(partner) else {
+            let others = FailoverPlan.partners(of: node, snapshot).map { "'\($0.name)'" }
             throw ManagementError(
                 .conflict,
                 "node_is_no_partner",
                 "node '\(partner.name)' does not take over the aggregates of node '\(node.name)'",
                 remedy:
-                    "name '\(node.name)' among the 'partners' in the configuration file of '\(partner.name)', or ask "
-                    + "another node",
+                    others.isEmpty
+                    ? "name '\(node.name)' among the 'partners' in the configuration file of another node"
+                    : "name a node that does: \(others.joined(separator: ", "))",
                 target: "partner"
             )
         }

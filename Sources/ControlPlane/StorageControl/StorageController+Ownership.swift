@@ -54,7 +54,7 @@ extension StorageController {
             isChanged = await relinquish(uuid, aggregate, snapshot) || isChanged
         }
         for record in snapshot.aggregates where record.node == node.uuid && isComing(record.uuid, snapshot) {
-            await attempt(record.uuid, "aggregate '\(record.name)'") {
+            await attempt(record.uuid, "an aggregate that comes to this node") {
                 isChanged = try await self.takeOver(record) || isChanged
             }
         }

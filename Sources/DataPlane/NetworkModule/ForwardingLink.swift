@@ -47,6 +47,8 @@ final class ForwardingLink: ChannelInboundHandler, @unchecked Sendable {
     /// Requests of `outstanding` that were not written yet.
     private var unsentCount = 0
     private var isReading = true
+    /// Whether it ends when everything is answered.
+    private var isEnding = false
 
     /// Milliseconds within which a connection is made or given up.
     private static let connectMilliseconds: Int64 = 1000
@@ -90,6 +92,7 @@ final class ForwardingLink: ChannelInboundHandler, @unchecked Sendable {
         // An address that nothing leads to fails before the link is known to anybody.
         guard state != .ended else { return callbacks.lost([record]) }
         let xid = record.getInteger(at: record.readerIndex, as: UInt32.self) ?? 0
+        isEnding = false
         outstanding.append(Request(xid: xid, record: record))
         unsentCount += 1
         // In the same pass of the loop: the rest of the burst goes along.
@@ -98,10 +101,11 @@ final class ForwardingLink: ChannelInboundHandler, @unchecked Sendable {
 
     private func sendRest() {
         guard state == .open, let channel, unsentCount > 0 else { return }
+        // One allocation for the marks of a burst. The records are not copied behind them: they may be large.
+        var marks = channel.allocator.buffer(capacity: 4 * unsentCount)
         for request in outstanding.suffix(unsentCount) {
-            var mark = channel.allocator.buffer(capacity: 4)
-            mark.writeInteger(UInt32(request.record.readableBytes) | 0x8000_0000)
-            channel.write(mark, promise: nil)
+            marks.writeInteger(UInt32(request.record.readableBytes) | 0x8000_0000)
+            if let mark = marks.readSlice(length: 4) { channel.write(mark, promise: nil) }
             channel.write(request.record, promise: nil)
         }
         unsentCount = 0
@@ -115,6 +119,13 @@ final class ForwardingLink: ChannelInboundHandler, @unchecked Sendable {
         guard let channel else { return }
         channel.setOption(.autoRead, value: isReading).whenFailure { _ in }
         if isReading { channel.read() }
+    }
+
+    /// Ends the link once everything is answered. The node that has executed a request and holds its volume no more is the
+    /// only one that knows the answer.
+    func endWhenAnswered() {
+        isEnding = true
+        if outstanding.isEmpty { end() }
     }
 
     /// Ends the link.
@@ -157,7 +168,8 @@ final class ForwardingLink: ChannelInboundHandler, @unchecked Sendable {
         do throws(RecordError) {
             while let record = try RecordMarking.next(from: &stream) { answer(record) }
         } catch { end() }
-        stream.discardReadBytes()
+        // What is left is the beginning of a record; the memory of the others belongs to their answers.
+        if stream.readableBytes == 0 { stream = ByteBuffer() }
     }
 
     /// Checks the other side's proof and gives the own one; false when more must come first, or it is wrong.
@@ -183,6 +195,7 @@ final class ForwardingLink: ChannelInboundHandler, @unchecked Sendable {
         guard let index = outstanding.firstIndex(where: { $0.xid == xid }) else { return end() }
         let request = outstanding.remove(at: index)
         callbacks.answered(record, request.record.readableBytes)
+        if isEnding && outstanding.isEmpty { end() }
     }
 
     func channelReadComplete(context: ChannelHandlerContext) { if state == .open { callbacks.burstEnded() } }

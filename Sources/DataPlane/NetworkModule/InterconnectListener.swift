@@ -43,18 +43,7 @@ package final class InterconnectListener: Sendable {
         find: @escaping Finder
     ) async throws -> InterconnectListener {
         precondition(!secret.isEmpty, "an empty secret would let everybody in")
-        let channel = try await ServerBootstrap(group: threads.group)
-            .serverChannelOption(.backlog, value: 1024)
-            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .childChannelOption(
-                .writeBufferWaterMark,
-                value: .init(low: ConnectionLimits.unsentBytesMax / 2, high: ConnectionLimits.unsentBytesMax)
-            )
-            .childChannelOption(
-                .recvAllocator,
-                value: AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 64 << 10, maximum: 64 << 10)
-            )
+        let channel = try await threads.bootstrap(isPortShared: false)
             .childChannelInitializer { child in
                 child.eventLoop.makeCompletedFuture {
                     try child.pipeline.syncOperations.addHandler(

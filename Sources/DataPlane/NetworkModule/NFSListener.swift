@@ -19,6 +19,26 @@ package final class NetworkThreads: Sendable {
         self.workers.start()
     }
 
+    /// A listener for connections that carry clients' requests, their own and forwarded ones.
+    ///
+    /// - Parameter isPortShared: whether another process may listen on the port, too (SO_REUSEPORT, 15).
+    func bootstrap(isPortShared: Bool) -> ServerBootstrap {
+        ServerBootstrap(group: group)
+            .serverChannelOption(.backlog, value: 1024)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .serverChannelOption(.socketOption(NIOBSDSocket.Option(rawValue: 15)), value: isPortShared ? 1 : 0)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .childChannelOption(
+                .writeBufferWaterMark,
+                value: .init(low: ConnectionLimits.unsentBytesMax / 2, high: ConnectionLimits.unsentBytesMax)
+            )
+            .childChannelOption(
+                .recvAllocator,
+                // What is larger than this, the connection reads into the buffer of the record.
+                value: AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 64 << 10, maximum: 64 << 10)
+            )
+    }
+
     /// Stops the threads.
     package func stop() async {
         try? await workers.shutdownGracefully()
@@ -63,20 +83,7 @@ package final class NFSListener: Sendable {
         isShared: Bool
     ) async throws -> NFSListener {
         let registry = ConnectionRegistry()
-        let channel = try await ServerBootstrap(group: threads.group)
-            .serverChannelOption(.backlog, value: 1024)
-            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            .serverChannelOption(.socketOption(NIOBSDSocket.Option(rawValue: 15)), value: isShared ? 1 : 0)
-            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .childChannelOption(
-                .writeBufferWaterMark,
-                value: .init(low: ConnectionLimits.unsentBytesMax / 2, high: ConnectionLimits.unsentBytesMax)
-            )
-            .childChannelOption(
-                .recvAllocator,
-                // What is larger than this, the connection reads into the buffer of the record.
-                value: AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 64 << 10, maximum: 64 << 10)
-            )
+        let channel = try await threads.bootstrap(isPortShared: isShared)
             .childChannelInitializer { child in
                 guard registry.count < ConnectionLimits.connectionsMax,
                     let remote = child.remoteAddress?.ipAddress, let client = ClientAddress(remote)

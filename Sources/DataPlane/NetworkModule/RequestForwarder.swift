@@ -38,9 +38,9 @@ final class RequestForwarder {
         link.send(record)
     }
 
-    /// Ends the links to nodes that hold nothing any more.
+    /// Ends the links to nodes that hold nothing any more, each when all that was sent over it is answered.
     func keepOnly(_ targets: Set<ForwardingTarget>) {
-        for (target, link) in links where !targets.contains(target) { link.end() }
+        for (target, link) in links where !targets.contains(target) { link.endWhenAnswered() }
     }
 
     /// Whether answers may come.

@@ -97,6 +97,7 @@ package struct NodeRoutes: RouteGroup {
             "godwit": .fields([
                 "management_endpoint": .text(node.management), "replication_endpoint": .text(node.replication),
                 "interconnect_endpoint": node.interconnect.map { .text($0) },
+                "partners": .array(partners.map { .string($0.name) }),
                 "aggregates_away": .array(away.map { .string($0.name) }),
             ]),
             "_links": .selfLink("\(path)/\(node.uuid)"),

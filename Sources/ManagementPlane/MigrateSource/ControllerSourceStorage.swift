@@ -18,7 +18,7 @@ package struct ControllerSourceStorage: SourceStorage {
         guard let svm = snapshot.svm(named: svmName), svm.state != .deleting, let cluster = snapshot.cluster else {
             return nil
         }
-        var findings: [PrecheckFinding] = controller.placement(of: svm, snapshot).map {
+        var findings: [PrecheckFinding] = controller.obstaclesToMoving(svm, snapshot).map {
             PrecheckFinding(code: MigrateCode.notInThisVersion, $0.message, remedy: $0.remedy)
         }
         var volumes: [VolumeDescription] = []

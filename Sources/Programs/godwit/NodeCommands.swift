@@ -32,8 +32,8 @@ struct NodeCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Moves the aggregates and LIFs of a node that is up to a partner.",
             discussion: """
-                So that the node can be stopped: clients wait for as long as the partner needs to open the aggregates. What a \
-                node that is down has is taken over without this.
+                So that the node can be stopped: clients wait for as long as the partner needs to open the aggregates. \
+                What a node that is down has is taken over without this.
                 """
         )
         @OptionGroup var options: GlobalOptions
@@ -85,7 +85,8 @@ struct NodeCommand: AsyncParsableCommand {
                     Column("MANAGEMENT", "godwit.management_endpoint"),
                     Column("REPLICATION", "godwit.replication_endpoint"),
                     Column("INTERCONNECT", "godwit.interconnect_endpoint"),
-                    Column("PARTNERS", "ha.partners"), Column("TAKEOVER", "ha.takeover.state"), Column("UUID", "uuid"),
+                    Column("PARTNERS", "godwit.partners"), Column("TAKEOVER", "ha.takeover.state"),
+                    Column("UUID", "uuid"),
                 ]
             )
         }
