@@ -88,7 +88,7 @@ let package = Package(
         room("Wire", "NFSTypes", ["XDR", "ONCRPC", nioCore]),
 
         // 3 DataPlane
-        room("DataPlane", "RocksStore", ["CRocksDB", "Bytes"]),
+        room("DataPlane", "RocksStore", ["CRocksDB", "Bytes", "FileIO"]),
         room("DataPlane", "SegmentStore", ["FileIO", "Bytes", "CLinux"]),
         room(
             "DataPlane",

@@ -152,13 +152,23 @@ struct FailoverTests {
         #expect(try await places().contains("lif-a b"))
         _ = try await store.change(as: .system) { draft throws(ManagementError) in
             var svm = try draft.changeableSVM(Self.svm)
-            svm.migrateRole = .source
+            svm.migrateRole = .destination
             try draft.putSVM(svm)
         }
         let giveBack = await code { draft throws(ManagementError) in try draft.giveBack(to: Self.a) }
         #expect(giveBack == "svm_in_migrate")
         let vacate = await code { draft throws(ManagementError) in try draft.vacate(Self.b, for: Self.a) }
         #expect(vacate == "svm_in_migrate")
+        // A source may come home: its migrate knows it there.
+        _ = try await store.change(as: .system) { draft throws(ManagementError) in
+            var svm = try draft.changeableSVM(Self.svm)
+            svm.migrateRole = .source
+            try draft.putSVM(svm)
+        }
+        let vacateSource = await code { draft throws(ManagementError) in try draft.vacate(Self.b, for: Self.a) }
+        #expect(vacateSource == "svm_in_migrate")
+        let sourceComesHome = await code { draft throws(ManagementError) in try draft.giveBack(to: Self.a) }
+        #expect(sourceComesHome == nil)
         let stranger = await code { draft throws(ManagementError) in try draft.vacate(Self.a, for: Self.c) }
         #expect(stranger == "node_is_no_partner")
     }

@@ -39,6 +39,8 @@ extension ConfigurationDraft {
         let aggregates = snapshot.aggregates.filter { $0.node == node.uuid && $0.home == node.uuid }
         let lifs = snapshot.lifs.filter { $0.currentNode == node.uuid }
         try requireUp(partner)
+        // Peers know a node by its address: a migrate would look for its source in vain on the partner.
+        try requireSettled(aggregates, lifs, [.source, .destination])
         return try give(aggregates, lifs, to: partner.uuid)
     }
 
@@ -50,6 +52,8 @@ extension ConfigurationDraft {
         let aggregates = snapshot.aggregates.filter { $0.home == node.uuid && $0.node != node.uuid }
         let lifs = snapshot.lifs.filter { $0.homeNode == node.uuid && $0.currentNode != node.uuid }
         try requireUp(node)
+        // A source that comes home costs a migrate an attempt, and may be what it waits for.
+        try requireSettled(aggregates, lifs, [.destination])
         return try give(aggregates, lifs, to: node.uuid)
     }
 
@@ -58,11 +62,7 @@ extension ConfigurationDraft {
         _ lifs: [LIFRecord],
         to node: ObjectUUID
     ) throws(ManagementError) -> Int {
-        for aggregate in aggregates {
-            try requireSettled(Set(snapshot.volumes.filter { $0.aggregate == aggregate.uuid }.map(\.svm)))
-            try give(aggregate, to: node)
-        }
-        try requireSettled(Set(lifs.map(\.svm)))
+        for aggregate in aggregates { try give(aggregate, to: node) }
         for lif in lifs { try give(lif, to: node) }
         return aggregates.count + lifs.count
     }
@@ -78,19 +78,19 @@ extension ConfigurationDraft {
     private mutating func give(_ lif: LIFRecord, to node: ObjectUUID) throws(ManagementError) {
         var changed = lif
         changed.currentNode = node
-        let record = changed
-        edit { snapshot in
-            snapshot.lifs.removeAll { $0.uuid == record.uuid }
-            snapshot.lifs.append(record)
-        }
-        try put(record)
+        try replace(changed)
     }
 
     /// What a user orders waits for migrates: an operation that loses its volumes begins a part of its work again.
-    private func requireSettled(_ svms: Set<ObjectUUID>) throws(ManagementError) {
-        guard let svm = snapshot.svms.first(where: { svms.contains($0.uuid) && $0.migrateRole != .none }) else {
-            return
-        }
+    private func requireSettled(
+        _ aggregates: [AggregateRecord],
+        _ lifs: [LIFRecord],
+        _ roles: [MigrateRole]
+    ) throws(ManagementError) {
+        let volumes = snapshot.volumes.filter { volume in aggregates.contains { $0.uuid == volume.aggregate } }
+        let svms = Set(volumes.map(\.svm) + lifs.map(\.svm))
+        let found = snapshot.svms.first { svms.contains($0.uuid) && roles.contains($0.migrateRole) }
+        guard let svm = found else { return }
         throw ManagementError(
             .conflict,
             "svm_in_migrate",

@@ -172,6 +172,11 @@ extension ConfigurationDraft {
                 target: "ip.address"
             )
         }
+        try replace(record)
+    }
+
+    /// Writes the record of a LIF that is known to be right, or that the runtime moves although its SVM is locked.
+    mutating func replace(_ record: LIFRecord) throws(ManagementError) {
         edit { snapshot in
             snapshot.lifs.removeAll { $0.uuid == record.uuid }
             snapshot.lifs.append(record)

@@ -113,12 +113,7 @@ package struct ConfigurationDraft {
         for var lif in snapshot.lifs where lif.currentNode == nil {
             lif.homeNode = first
             lif.currentNode = first
-            let record = lif
-            edit { snapshot in
-                snapshot.lifs.removeAll { $0.uuid == record.uuid }
-                snapshot.lifs.append(record)
-            }
-            try put(record)
+            try replace(lif)
         }
     }
 

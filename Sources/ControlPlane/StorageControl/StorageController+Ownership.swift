@@ -58,7 +58,20 @@ extension StorageController {
                 isChanged = try await self.takeOver(record) || isChanged
             }
         }
+        await settle()
         if isChanged { await reconcile() }
+    }
+
+    /// Tells the observer of SVMs that have come, again when the database did not answer.
+    private func settle() async {
+        let (svms, observer) = state.withLock { ($0.unsettled, $0.ownershipObserver) }
+        guard !svms.isEmpty, let observer else { return }
+        do {
+            try await observer.didOpen(svms)
+            state.withLock { $0.unsettled.subtract(svms) }
+        } catch {
+            logger.warning("what came to this node is not settled yet: \(error)")
+        }
     }
 
     /// Whether this node owns an aggregate that it has not opened and is able to.
@@ -95,10 +108,12 @@ extension StorageController {
             let observer = state.withLock { $0.ownershipObserver }
             let silenced = try await observer?.willServe(svms) ?? []
             for svm in silenced.sorted() { try await prepareService(of: svm).hold() }
-            state.withLock { $0.aggregates[record.uuid] = aggregate }
-            try await observer?.didOpen(svms)
+            // From here on it may be served, and is closed by `relinquish` only.
+            state.withLock { state in
+                state.aggregates[record.uuid] = aggregate
+                state.unsettled.formUnion(svms)
+            }
         } catch {
-            state.withLock { $0.aggregates[record.uuid] = nil }
             try? await pool.run { aggregate.close() }
             throw error
         }

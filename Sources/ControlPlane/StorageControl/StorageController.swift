@@ -64,6 +64,8 @@ package final class StorageController: Sendable {
         /// The aggregates of the configuration file.
         var settings: [AggregateSetting] = []
         var ownershipObserver: (any OwnershipObserver)?
+        /// SVMs that have come, and whose observer could not be told yet.
+        var unsettled: Set<ObjectUUID> = []
         var services: [ObjectUUID: ServiceState] = [:]
         var failures: [ObjectUUID: ManagementError] = [:]
         /// The configuration that was made so last.

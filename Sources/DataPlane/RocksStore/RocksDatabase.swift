@@ -1,5 +1,5 @@
 internal import CRocksDB
-import Glibc
+import FileIO
 import Synchronization
 
 /// RocksDB refused or found damage; the text is its own.
@@ -131,7 +131,7 @@ package final class RocksDatabase: @unchecked Sendable {
         var inside = users.wrappingAdd(Self.closedMark, ordering: .acquiringAndReleasing).newValue
         precondition(inside < 2 * Self.closedMark, "a database is closed once")
         while inside > Self.closedMark {
-            usleep(1000)
+            SystemThread.pause(milliseconds: 1)
             inside = users.load(ordering: .acquiring)
         }
         rocksdb_close(handle)

@@ -134,8 +134,9 @@ struct Daemon {
         var watch: [any Service] = []
         if opened.isShared {
             watch += [
-                ConfigurationWatchService(controller: controller), OwnershipService(controller: controller),
-                FailoverService(controller: controller),
+                BackgroundService { await controller.followConfiguration(.system) },
+                BackgroundService { await controller.keepAggregates(.system) },
+                BackgroundService { await controller.watchNodes(.system) },
             ]
         }
         // Ended in the reverse order: first no new requests, then no jobs, then the storage.
@@ -143,7 +144,8 @@ struct Daemon {
             configuration: ServiceGroupConfiguration(
                 services: opened.services.map { .init(service: $0) } + [
                     .init(service: StorageService(controller: controller)),
-                    .init(service: ReconcileService(controller: controller)), .init(service: JobService(jobs: jobs)),
+                    .init(service: BackgroundService { await controller.retryFailures(.system) }),
+                    .init(service: BackgroundService { await jobs.run() }),
                 ] + (watch + migrate.services).map { .init(service: $0) } + [.init(service: application)],
                 gracefulShutdownSignals: [.sigterm, .sigint],
                 logger: logger
@@ -170,14 +172,5 @@ private struct StorageService: Service {
     func run() async throws {
         try? await gracefulShutdown()
         await controller.stop()
-    }
-}
-
-/// Runs jobs until the daemon ends.
-private struct JobService: Service {
-    let jobs: JobManager
-
-    func run() async throws {
-        await cancelWhenGracefulShutdown { await jobs.run() }
     }
 }

@@ -88,7 +88,11 @@ struct MigrateParts: Sendable {
 
     /// What runs as long as the daemon does.
     var services: [any Service] {
-        [MigrateSourceService(source: source), OrchestratorService(orchestrator: orchestrator)]
+        [
+            BackgroundService { await source.run() },
+            // The next start goes on with its operations.
+            BackgroundService { try await orchestrator.run() },
+        ]
     }
 }
 
@@ -107,22 +111,4 @@ private struct PeerRoutes: RouteGroup {
     let routes: ClusterServiceRoutes
 
     func register(on router: Router<BasicRequestContext>) { routes.register(on: router) }
-}
-
-/// Watches the deadlines of the source side until the daemon ends.
-private struct MigrateSourceService: Service {
-    let source: MigrateSource
-
-    func run() async throws {
-        await cancelWhenGracefulShutdown { await source.run() }
-    }
-}
-
-/// Drives the operations of the destination side until the daemon ends; the next start goes on.
-private struct OrchestratorService: Service {
-    let orchestrator: Orchestrator
-
-    func run() async throws {
-        try await cancelWhenGracefulShutdown { try await orchestrator.run() }
-    }
 }
