@@ -47,6 +47,8 @@ final class VolumeCore {
     var removal: SnapshotRemoval?
     /// Epochs of the snapshots whose deletion has begun: this one, and those that a crash or an error interrupted.
     var begunRemovals: [Epoch] = []
+    /// The number of the next answer that is kept (`ReplyRing`).
+    var nextReply: UInt64 = 1
     /// Inodes that have become orphans since the reclaimer last looked.
     var newOrphans: [UInt64] = []
 
