@@ -163,9 +163,8 @@ import XDR
     @Test func ofMoreThanThereIsRoomForTheNewestAreKnown() throws {
         let cache = DuplicateRequestCache()
         func replies(_ client: UInt32) -> [KeptReply] {
-            (1...4000).map { (sequence: UInt64) in
-                let call = CallIdentity(client: client, xid: UInt32(sequence), procedure: 8, checksum: 1)
-                return KeptReply(sequence: sequence, call: call, bytes: [1])
+            (1...4000).map { (xid: UInt32) in
+                KeptReply(call: CallIdentity(client: client, xid: xid, procedure: 8, checksum: 1), bytes: [1])
             }
         }
         // 32 volumes with 4,000 answers each: 2,048 of each have room.

@@ -15,7 +15,7 @@ package final class SVMFileService: Sendable {
     private let generation = Atomic<UInt64>(0)
     private let mounts = Mutex<[Mount]>([])
     /// Volumes, as they were opened, whose kept answers are in `duplicateRequests`.
-    private let acquainted = Mutex<Set<ObjectIdentifier>>([])
+    private let acquainted = Mutex<[VolumeMSID: Volume]>([:])
     /// Entries of the list of mounts, which is only for people to look at.
     private static let mountsMax = 4096
 
@@ -62,14 +62,15 @@ package final class SVMFileService: Sendable {
 
     /// Takes over what the volumes that are new here have answered in an earlier life, before any client reaches them.
     private func takeKeptReplies(of volumes: [Volume]) {
-        let present = Set(volumes.map(ObjectIdentifier.init))
-        let known = acquainted.withLock { acquainted in
-            acquainted.formIntersection(present)
-            return acquainted
-        }
+        let known = acquainted.withLock { $0 }
         var kept: [[KeptReply]] = []
-        var read: [ObjectIdentifier] = []
-        for volume in volumes where !known.contains(ObjectIdentifier(volume)) {
+        var met: [VolumeMSID: Volume] = [:]
+        for volume in volumes {
+            // One that was opened anew was elsewhere meanwhile, or closed, and may have been asked by others.
+            if known[volume.msid] === volume {
+                met[volume.msid] = volume
+                continue
+            }
             // The clients of a replica are answered elsewhere, and what they were answered comes with the protocol state:
             // there is nothing to be read while everybody waits for it.
             if !volume.isReplica {
@@ -77,10 +78,11 @@ package final class SVMFileService: Sendable {
                 guard let replies = try? volume.keptReplies() else { continue }
                 kept.append(replies)
             }
-            read.append(ObjectIdentifier(volume))
+            met[volume.msid] = volume
         }
         duplicateRequests.load(kept)
-        acquainted.withLock { $0.formUnion(read) }
+        let present = met
+        acquainted.withLock { $0 = present }
     }
 
     /// What clients see now.

@@ -24,16 +24,13 @@ package struct CallIdentity: Hashable, Sendable {
 
 /// An answer that became durable in the commit that has the effect of its call.
 package struct KeptReply: Equatable, Sendable {
-    /// Counts the answers of the volume; of two for one call the greater is the newer.
-    package var sequence: UInt64
     /// The call.
     package var call: CallIdentity
     /// The answer as it was sent, or would have been.
     package var bytes: [UInt8]
 
     /// Makes an answer.
-    package init(sequence: UInt64, call: CallIdentity, bytes: [UInt8]) {
-        self.sequence = sequence
+    package init(call: CallIdentity, bytes: [UInt8]) {
         self.call = call
         self.bytes = bytes
     }
@@ -76,78 +73,137 @@ package typealias LinkAnswer = (
     _ object: FileAttributes, _ directory: WeakCacheConsistency, _ keeper: ReplyKeeper
 ) -> Void
 
-/// The place of answers in the metadata of a volume: a ring, so that each takes the place of an old one and none is ever
-/// deleted.
+/// The place of answers in the metadata of a volume: a ring, so that new ones take the place of old ones and none is ever
+/// deleted. The answers of one commit share slots: a key of the database for each answer would cost most of what all of
+/// this costs.
 ///
 ///     key    msid 8 | 0x16 | slot 4
-///     value  sequence 8 | client 4 | xid 4 | procedure 4 | checksum of the arguments 8 | answer | XXH3 of all before 8
+///     value  sequence 8 | answers, oldest first | XXH3 of all before 8
+///     answer client 4 | xid 4 | procedure 4 | checksum of the arguments 8 | count 4 | bytes
+///
+/// The slot is the sequence number modulo the number of slots.
 enum ReplyRing {
-    /// Answers that a volume keeps.
+    /// Slots of a volume, and the most recent commits whose answers it keeps at least.
     static let slotCount: UInt64 = 4096
-    /// Bytes of a value beside the answer.
-    static let overheadBytes = 36
+    /// Answers in a slot.
+    static let repliesPerSlotMax = 8
+    private static let replyBytesMax = 1 << 16
 
     static func slot(_ sequence: UInt64) -> UInt32 { UInt32(sequence % slotCount) }
 
-    /// Whether an answer is still in its place when `next` is the next one's number.
+    /// Whether a value is still in its place when `next` is the next one's number.
     static func isKept(_ sequence: UInt64, next: UInt64) -> Bool {
         sequence < next && sequence + slotCount >= next
     }
 
-    /// Appends a value.
-    static func append(
-        _ sequence: UInt64,
-        _ call: CallIdentity,
-        _ reply: UnsafeRawBufferPointer,
-        to writer: inout ByteWriter
-    ) {
-        let start = writer.bytes.count
-        writer.append(sequence)
-        writer.append(call.client)
-        writer.append(call.xid)
-        writer.append(call.procedure)
-        writer.append(call.checksum)
-        writer.append(raw: reply)
-        let checksum = writer.bytes.withUnsafeBytes { Checksum.xxh3(UnsafeRawBufferPointer(rebasing: $0[start...])) }
-        writer.append(checksum)
-    }
-
     /// The number of a value that is whole.
     static func sequence(_ value: UnsafeRawBufferPointer) throws(ByteFormatError) -> UInt64 {
-        guard value.count >= overheadBytes else { throw ByteFormatError("an answer of \(value.count) bytes") }
+        guard value.count >= 16 else { throw ByteFormatError("answers of \(value.count) bytes") }
         let end = value.count - 8
         let checksum = UInt64(littleEndian: value.loadUnaligned(fromByteOffset: end, as: UInt64.self))
         guard Checksum.xxh3(UnsafeRawBufferPointer(rebasing: value[..<end])) == checksum else {
-            throw ByteFormatError("an answer with a wrong checksum")
+            throw ByteFormatError("answers with a wrong checksum")
         }
         return UInt64(littleEndian: value.loadUnaligned(as: UInt64.self))
     }
 
     /// Reads a value back.
-    static func decode(_ value: UnsafeRawBufferPointer) throws(ByteFormatError) -> KeptReply {
+    static func decode(
+        _ value: UnsafeRawBufferPointer
+    ) throws(ByteFormatError) -> (sequence: UInt64, replies: [KeptReply]) {
         let sequence = try sequence(value)
-        var reader = ByteReader(value)
-        _ = try reader.readMemory(8)
-        let call = CallIdentity(
-            client: try reader.read(),
-            xid: try reader.read(),
-            procedure: try reader.read(),
-            checksum: try reader.read()
-        )
-        return KeptReply(sequence: sequence, call: call, bytes: try reader.readBytes(reader.remaining - 8))
+        var reader = ByteReader(UnsafeRawBufferPointer(rebasing: value[8..<(value.count - 8)]))
+        var replies: [KeptReply] = []
+        while reader.remaining > 0 {
+            let call = CallIdentity(
+                client: try reader.read(),
+                xid: try reader.read(),
+                procedure: try reader.read(),
+                checksum: try reader.read()
+            )
+            replies.append(KeptReply(call: call, bytes: try reader.readCounted(limit: replyBytesMax)))
+        }
+        return (sequence, replies)
+    }
+}
+
+/// The answers that a commit keeps, as the values of their slots, one behind the other.
+struct PendingReplies {
+    private var writer = ByteWriter(capacity: 0)
+    /// The number of the first value; the others follow it.
+    private var first: UInt64 = 0
+    /// Where each value begins.
+    private var starts: [Int] = []
+    /// Answers in the last value, which still lacks its checksum.
+    private var countInLast = 0
+    private static let roomBytes = 1024
+
+    /// Whether there are none.
+    var isEmpty: Bool { starts.isEmpty }
+
+    /// Adds an answer; `next` is the number of the next value, and grows when this begins one.
+    mutating func append(_ reply: UnsafeRawBufferPointer, of call: CallIdentity, _ next: inout UInt64) {
+        if starts.isEmpty || countInLast == ReplyRing.repliesPerSlotMax {
+            begin(next)
+            next += 1
+        }
+        writer.append(call.client)
+        writer.append(call.xid)
+        writer.append(call.procedure)
+        writer.append(call.checksum)
+        writer.append(UInt32(reply.count))
+        writer.append(raw: reply)
+        countInLast += 1
+    }
+
+    private mutating func begin(_ sequence: UInt64) {
+        if starts.isEmpty {
+            // At once, and not byte by byte.
+            writer.bytes.reserveCapacity(Self.roomBytes)
+            first = sequence
+        } else {
+            end()
+        }
+        starts.append(writer.bytes.count)
+        writer.append(sequence)
+        countInLast = 0
+    }
+
+    private mutating func end() {
+        let start = starts[starts.count - 1]
+        let checksum = writer.bytes.withUnsafeBytes { Checksum.xxh3(UnsafeRawBufferPointer(rebasing: $0[start...])) }
+        writer.append(checksum)
+    }
+
+    /// Completes the values and shows each with its number.
+    mutating func finish(_ body: (_ sequence: UInt64, _ value: UnsafeRawBufferPointer) -> Void) {
+        guard !starts.isEmpty else { return }
+        end()
+        writer.bytes.withUnsafeBytes { bytes in
+            for (index, start) in starts.enumerated() {
+                let end = index + 1 < starts.count ? starts[index + 1] : bytes.count
+                body(first + UInt64(index), UnsafeRawBufferPointer(rebasing: bytes[start..<end]))
+            }
+        }
     }
 }
 
 extension VolumeCore {
     /// Makes an answer part of the pending commit. Under the lock, in the transaction that has the effect.
     fileprivate func keep(_ reply: UnsafeRawBufferPointer, of call: CallIdentity) {
-        let sequence = nextReply
-        nextReply += 1
-        pending.operations.putReply(msid, sequence, call, reply)
-        if pending.isMirrored {
-            var value = ByteWriter(capacity: ReplyRing.overheadBytes + reply.count)
-            ReplyRing.append(sequence, call, reply, to: &value)
-            pending.mirrored.append(ReplicaRecord(reply: value.bytes, epoch: properties.epoch))
+        pending.replies.append(reply, of: call, &nextReply)
+    }
+
+    /// Writes the answers of the pending commit into its batch, and for the mirror.
+    func encodeReplies(into batch: borrowing RocksBatch) {
+        var replies = pending.replies
+        pending.replies = PendingReplies()
+        replies.finish { sequence, value in
+            let key = DatabaseKey.local(msid, DatabaseKey.replyKind, ReplyRing.slot(sequence))
+            key.withUnsafeBytes { batch.put($0, value) }
+            if pending.isMirrored {
+                pending.mirrored.append(ReplicaRecord(reply: [UInt8](value), epoch: properties.epoch))
+            }
         }
     }
 }
@@ -156,22 +212,27 @@ extension Volume {
     /// The answers that are kept, oldest first; those of everything that was executed before are among them. For threads
     /// that may wait: reads the disk.
     ///
-    /// One that is damaged is reported as an event and left out.
+    /// One that is damaged is reported as an event and left out; so is an error of the disk, which is thrown as well.
     package func keptReplies() throws(StorageError) -> [KeptReply] {
         flush()
-        var found: [KeptReply] = []
-        try walkReplies { _, value in
-            do throws(ByteFormatError) { found.append(try ReplyRing.decode(value)) } catch {
-                report(
-                    StorageError(
-                        .damaged,
-                        "an answer that volume \(msid) keeps for a repeated request cannot be read: \(error)",
-                        remedy: "nothing: were that request sent again, it would be executed again"
+        var found: [(sequence: UInt64, replies: [KeptReply])] = []
+        do throws(StorageError) {
+            try walkReplies { _, value in
+                do throws(ByteFormatError) { found.append(try ReplyRing.decode(value)) } catch {
+                    report(
+                        StorageError(
+                            .damaged,
+                            "answers that volume \(msid) keeps for repeated requests cannot be read: \(error)",
+                            remedy: "nothing: were one of those requests sent again, it would be executed again"
+                        )
                     )
-                )
+                }
             }
+        } catch {
+            report(error)
+            throw error
         }
-        return found.sorted { $0.sequence < $1.sequence }
+        return found.sorted { $0.sequence < $1.sequence }.flatMap(\.replies)
     }
 
     /// The keys of the ring that the database has.

@@ -45,24 +45,8 @@ struct PackedOperations {
         DatabaseKey.appendChanged(volume, epoch, key, to: &block)
     }
 
-    /// Writes an answer into its slot of the ring.
-    mutating func putReply(
-        _ volume: VolumeMSID,
-        _ sequence: UInt64,
-        _ call: CallIdentity,
-        _ reply: UnsafeRawBufferPointer
-    ) {
-        // Most commits have little else here: room for some answers at once, and not byte by byte.
-        if block.bytes.isEmpty { block.bytes.reserveCapacity(Self.replyRoomBytes) }
-        begin(DatabaseKey.replyLength, UInt32(ReplyRing.overheadBytes + reply.count))
-        DatabaseKey.appendReply(volume, ReplyRing.slot(sequence), to: &block)
-        ReplyRing.append(sequence, call, reply, to: &block)
-    }
-
-    private static let replyRoomBytes = 1024
-
-    /// Writes an answer that has its value already.
-    mutating func putReply(_ volume: VolumeMSID, slot: UInt32, _ value: UnsafeRawBufferPointer) {
+    /// Writes answers that are kept into their slot.
+    mutating func putReplies(_ volume: VolumeMSID, slot: UInt32, _ value: UnsafeRawBufferPointer) {
         begin(DatabaseKey.replyLength, UInt32(value.count))
         DatabaseKey.appendReply(volume, slot, to: &block)
         block.append(raw: value)

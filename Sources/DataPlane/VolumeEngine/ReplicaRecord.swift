@@ -20,9 +20,9 @@ package struct ReplicaRecord: Sendable {
         case snapshot(Snapshot, usedInodes: UInt64)
         /// Counters of the volume that a replica takes over.
         case properties(VolumeProperties)
-        /// An answer that is kept, as its value is in the database.
+        /// Answers that are kept, as their slot has them in the database.
         case reply([UInt8])
-        /// Begins the answers of a stream: what the replica has kept before is void. The number of the next one.
+        /// Begins the answers of a stream: what the replica has kept before is void. The number of the next slot.
         case replies(next: UInt64)
     }
 
@@ -84,7 +84,7 @@ package struct ReplicaRecord: Sendable {
 ///     chunk     present 8 | changed 8 | checksum 4 for each present block | 4096 bytes for each changed present block
 ///     properties  count 4 | the volume's own record
 ///     snapshot  uuid 16 | created 8 + 4 | used inodes 8 | count 4 | name
-///     reply     count 4 | an answer that is kept, with its call
+///     reply     count 4 | the value of a slot of answers that are kept
 ///     replies   next 8
 enum ReplicaRecordCoding {
     static let valueTag: UInt8 = 1

@@ -139,10 +139,10 @@ package final class ReplicaWriter {
     }
 
     private func applyReply(_ value: UnsafeRawBufferPointer) throws(StorageError) {
-        let kept: KeptReply
-        do { kept = try ReplyRing.decode(value) } catch { throw Self.malformed("\(error)") }
-        stage.versions.putReply(volume.msid, slot: ReplyRing.slot(kept.sequence), value)
-        stage.nextReply = max(stage.nextReply, kept.sequence + 1)
+        let sequence: UInt64
+        do { sequence = try ReplyRing.sequence(value) } catch { throw Self.malformed("\(error)") }
+        stage.versions.putReplies(volume.msid, slot: ReplyRing.slot(sequence), value)
+        stage.nextReply = max(stage.nextReply, sequence + 1)
     }
 
     private func applyDeletion(_ record: ReplicaRecordCoding.Incoming) throws(StorageError) {
@@ -354,7 +354,7 @@ private struct ReplicaStage {
     var freed: [BlockExtent] = []
     /// Whether a stream has begun its answers: only those that came since are kept.
     var areRepliesVoid = false
-    /// The number of the next answer that is kept.
+    /// The number of the next slot of answers.
     var nextReply: UInt64 = 1
 }
 

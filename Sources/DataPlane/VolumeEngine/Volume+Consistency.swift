@@ -38,10 +38,10 @@ private struct ConsistencyWalk {
         do throws(ByteFormatError) {
             let sequence = try ReplyRing.sequence(value)
             if ReplyRing.slot(sequence) != slot {
-                findings.append("the answer \(sequence) that is kept is in slot \(slot), which is not its own")
+                findings.append("the answers \(sequence) that are kept are in slot \(slot), which is not their own")
             }
-            if sequence >= next { findings.append("the answer \(sequence) that is kept is yet to be given") }
-        } catch { findings.append("the answer that is kept in slot \(slot) cannot be read: \(error)") }
+            if sequence >= next { findings.append("the answers \(sequence) that are kept are yet to be given") }
+        } catch { findings.append("the answers that are kept in slot \(slot) cannot be read: \(error)") }
     }
 
     mutating func version(_ key: RecordKey, _ epoch: Epoch, _ value: UnsafeRawBufferPointer) {
