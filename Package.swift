@@ -83,6 +83,7 @@ let package = Package(
 
         // 2 Platform and Wire
         room("Platform", "FileIO", ["CLinux", "Bytes"]),
+        room("Platform", "HostNetwork", ["CLinux", "Bytes"]),
         room("Wire", "XDR", [nioCore]),
         room("Wire", "ONCRPC", ["XDR", nioCore]),
         room("Wire", "NFSTypes", ["XDR", "ONCRPC", nioCore]),
@@ -106,8 +107,8 @@ let package = Package(
             "DataPlane",
             "NetworkModule",
             [
-                "Bytes", "Environment", "Identity", "CLinux", "ONCRPC", "VolumeEngine", "FileService", "NFSServer",
-                nioCore,
+                "Bytes", "Environment", "Identity", "CLinux", "HostNetwork", "ONCRPC", "VolumeEngine", "FileService",
+                "NFSServer", nioCore,
                 nioPosix, crypto, logging,
             ]
         ),
@@ -133,8 +134,9 @@ let package = Package(
             "ControlPlane",
             "StorageControl",
             [
-                "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity", "Bytes", "VolumeEngine",
-                "Replication",
+                "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity", "Bytes", "FileIO",
+                "HostNetwork",
+                "VolumeEngine", "Replication",
                 "FileService", "NFSServer", "NetworkModule", "PeerTransport", logging,
             ]
         ),
@@ -188,7 +190,9 @@ let package = Package(
         program(
             "godwitd",
             [
-                "Environment", "Identity", "Bytes", "FileIO", "VolumeEngine", "Replication", "FileService", "NFSServer",
+                "Environment", "Identity", "Bytes", "FileIO", "HostNetwork", "VolumeEngine", "Replication",
+                "FileService",
+                "NFSServer",
                 "NetworkModule", "PeerTransport", "ReplicatedDatabase", "ReplicatedDatabaseSQLite",
                 "ReplicatedDatabaseEtcd", "ClusterConfiguration",
                 "StorageControl", "MigrateOperation", "MigrateSource", "Orchestrator", "ClusterService", "RESTAPI",
@@ -219,6 +223,7 @@ let package = Package(
         // The simulator is run as a program: linked into the tests, its store would take the place of RocksDB's.
         tests("SimulatorTests", []),
         tests("BaseTests", ["Bytes", "Identity", "Environment", "Saga"]),
+        tests("HostNetworkTests", ["HostNetwork", "CLinux"]),
         tests(
             "VolumeEngineTests",
             ["TestKit", "VolumeEngine", "RocksStore", "Bytes", "Environment", "Identity", "FileIO"]

@@ -21,12 +21,15 @@ package final class NetworkThreads: Sendable {
 
     /// A listener for connections that carry clients' requests, their own and forwarded ones.
     ///
-    /// - Parameter isPortShared: whether another process may listen on the port, too (SO_REUSEPORT, 15).
-    func bootstrap(isPortShared: Bool) -> ServerBootstrap {
+    /// - Parameters:
+    ///   - isPortShared: whether another process may listen on the port, too (SO_REUSEPORT, 15).
+    ///   - isAddressAwaited: whether the address may come later (IP_FREEBIND, 15).
+    func bootstrap(isPortShared: Bool, isAddressAwaited: Bool = false) -> ServerBootstrap {
         ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(.socketOption(NIOBSDSocket.Option(rawValue: 15)), value: isPortShared ? 1 : 0)
+            .serverChannelOption(.ipOption(NIOBSDSocket.Option(rawValue: 15)), value: isAddressAwaited ? 1 : 0)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(
                 .writeBufferWaterMark,
@@ -52,8 +55,9 @@ package final class NFSListener: Sendable {
     package let address: String
     /// The port.
     package let port: Int
-    private let channel: any Channel
-    private let registry: ConnectionRegistry
+    let channel: any Channel
+    let registry: ConnectionRegistry
+    let workers: NIOThreadPool
     private let service: SVMFileService
 
     private init(
@@ -61,8 +65,10 @@ package final class NFSListener: Sendable {
         port: Int,
         channel: any Channel,
         registry: ConnectionRegistry,
+        workers: NIOThreadPool,
         service: SVMFileService
     ) {
+        self.workers = workers
         self.address = address
         self.port = port
         self.channel = channel
@@ -73,17 +79,19 @@ package final class NFSListener: Sendable {
     /// Begins to listen. Port 0 takes any free one.
     ///
     /// The port may be shared with a listener of another process (SO_REUSEPORT): at a cutover on one machine the
-    /// destination listens before the source stops, so that no client is refused.
+    /// destination listens before the source stops, so that no client is refused. An address that is awaited need not be
+    /// there yet.
     package static func bind(
         address: String,
         port: Int,
         service: SVMFileService,
         threads: NetworkThreads,
         environment: Environment = .system,
-        isShared: Bool
+        isShared: Bool,
+        isAddressAwaited: Bool = false
     ) async throws -> NFSListener {
         let registry = ConnectionRegistry()
-        let channel = try await threads.bootstrap(isPortShared: isShared)
+        let channel = try await threads.bootstrap(isPortShared: isShared, isAddressAwaited: isAddressAwaited)
             .childChannelInitializer { child in
                 guard registry.count < ConnectionLimits.connectionsMax,
                     let remote = child.remoteAddress?.ipAddress, let client = ClientAddress(remote)
@@ -107,6 +115,7 @@ package final class NFSListener: Sendable {
             port: channel.localAddress?.port ?? port,
             channel: channel,
             registry: registry,
+            workers: threads.workers,
             service: service
         )
     }

@@ -306,11 +306,15 @@ package final class ControllerDestinationStorage: DestinationStorage {
     package func bindInterfaces(of svm: SVMDescription) async throws {
         let service = try service(of: svm)
         try configure(service, svm)
-        let bound = service.boundEndpoints
-        for interface in svm.configuration.interfaces where interface.isEnabled {
-            let endpoint = NetworkEndpoint(address: interface.address, port: interface.port)
-            if !bound.contains(endpoint) { try await service.bind(endpoint) }
+        for lif in try await interfaces(of: svm) where lif.isEnabled {
+            try await controller.bringUp(lif, on: service, isTakenOver: true)
         }
+    }
+
+    /// The LIFs with the ports that they have here.
+    private func interfaces(of svm: SVMDescription) async throws -> [LIFRecord] {
+        let placed = try await controller.store.snapshot().lifs(of: svm.uuid)
+        return svm.configuration.interfaces.map { interface in placed.first { $0.uuid == interface.uuid } ?? interface }
     }
 
     /// Opens the gate.

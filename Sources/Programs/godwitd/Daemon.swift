@@ -2,6 +2,7 @@ import ClusterConfiguration
 import AsyncHTTPClient
 import Environment
 import Foundation
+import HostNetwork
 import Logging
 import NIOCore
 import NetworkModule
@@ -51,13 +52,27 @@ struct Daemon {
             in: store,
             environment: environment
         )
+        let pool = BlockingPool()
+        let network = LinuxHostNetwork()
         let controller = StorageController(
             store: store,
             node: node,
             environment: environment,
             logger: Logger(label: "godwitd.storage"),
+            pool: pool,
+            hostAddresses: try HostAddresses(
+                network: network,
+                noteFile: settings.dataDirectory + "/addresses",
+                pool: pool
+            ),
             makeService: { [threads] svm in
-                NFSClientService(svm, threads: threads, environment: environment, logger: Logger(label: "godwitd.nfs"))
+                NFSClientService(
+                    svm,
+                    threads: threads,
+                    network: network,
+                    environment: environment,
+                    logger: Logger(label: "godwitd.nfs")
+                )
             }
         )
         let migrate = try MigrateParts(
