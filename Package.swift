@@ -161,7 +161,7 @@ let package = Package(
             "Orchestrator",
             [
                 "MigrateOperation", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase",
-                "Environment", "Identity",
+                "Environment", "Identity", "HostNetwork",
                 "VolumeEngine", "Replication", "PeerTransport", logging,
             ]
         ),

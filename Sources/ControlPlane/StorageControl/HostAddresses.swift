@@ -26,12 +26,19 @@ package final class HostAddresses: Sendable {
     package let network: any HostNetwork
     private let noteFile: String
     private let pool: BlockingPool
-    private let noted: Mutex<[HostAddress: AddressPlace]>
+    private let state: Mutex<State>
     private let lock = TaskLock()
     private static let heading = "godwit addresses 1"
     /// How long it is waited whether somebody has the address already. RFC 5227 waits seconds; on the links of a server
     /// room an answer comes within one millisecond.
     private static let probeMilliseconds = 300
+
+    private struct State {
+        /// What the note says.
+        var noted: [HostAddress: AddressPlace]
+        /// Which of them are known to be on their link.
+        var present: Set<HostAddress> = []
+    }
 
     /// Reads the note of a former process.
     ///
@@ -41,11 +48,23 @@ package final class HostAddresses: Sendable {
         self.network = network
         self.noteFile = noteFile
         self.pool = pool
-        noted = Mutex(try Self.read(noteFile))
+        state = Mutex(State(noted: try Self.read(noteFile)))
     }
 
     /// The addresses that are, or are about to be, on a link of this host because of this node.
-    package var places: [HostAddress: AddressPlace] { noted.withLock { $0 } }
+    package var places: [HostAddress: AddressPlace] { state.withLock { $0.noted } }
+
+    /// Whether this process has put an address at a place, or found it there.
+    package func isPresent(_ address: HostAddress, at place: AddressPlace) -> Bool {
+        state.withLock { $0.noted[address] == place && $0.present.contains(address) }
+    }
+
+    /// Notes an address that will be put on a link, so that this costs no time when it comes.
+    package func reserve(_ address: HostAddress, at place: AddressPlace) async throws(ManagementError) {
+        try await exclusively { () throws(ManagementError) in
+            if self.places[address] == nil { try self.note { $0[address] = place } }
+        }
+    }
 
     /// Puts an address on a link; one that this node has put there before is left as it is.
     ///
@@ -73,8 +92,11 @@ package final class HostAddresses: Sendable {
             return (links, try network.addresses().filter { $0.address == address })
         }
         let link = try Self.usable(place.link, links)
-        if former == place, present.contains(where: { $0.linkIndex == link.index }) { return }
-        if let former { try await remove(address, former) }
+        if former == place, present.contains(where: { $0.linkIndex == link.index }) {
+            state.withLock { _ = $0.present.insert(address) }
+            return
+        }
+        if let former, former != place { try await remove(address, former) }
         let names = Dictionary(links.map { ($0.index, $0.name) }, uniquingKeysWith: { first, _ in first })
         if let other = present.first(where: { names[$0.linkIndex] != former?.link }) {
             let name = names[other.linkIndex] ?? "?"
@@ -107,7 +129,7 @@ package final class HostAddresses: Sendable {
                 )
             }
         }
-        try note { $0[address] = place }
+        if places[address] != place { try note { $0[address] = place } }
         do throws(ManagementError) {
             try await onHost { () throws(HostNetworkError) in
                 try Self.allowing(\.isPresent) { () throws(HostNetworkError) in
@@ -118,6 +140,7 @@ package final class HostAddresses: Sendable {
             try? note { $0[address] = nil }
             throw error
         }
+        state.withLock { _ = $0.present.insert(address) }
     }
 
     /// Takes an address off its link, if this node has put it there.
@@ -252,7 +275,10 @@ package final class HostAddresses: Sendable {
             )
         }
         let changed = places
-        noted.withLock { $0 = changed }
+        state.withLock { state in
+            state.noted = changed
+            state.present = state.present.filter { changed[$0] != nil }
+        }
     }
 
     private static func read(_ path: String) throws(ManagementError) -> [HostAddress: AddressPlace] {

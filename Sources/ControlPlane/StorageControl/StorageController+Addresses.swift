@@ -1,6 +1,6 @@
 package import ClusterConfiguration
 package import HostNetwork
-import Identity
+package import Identity
 import Synchronization
 
 // LIFs on links of the host: their addresses come and go with their listeners.
@@ -29,7 +29,7 @@ extension StorageController {
     func isUp(_ lif: LIFRecord, on service: any ClientService) -> Bool {
         guard service.boundEndpoints.contains(lif.endpoint) else { return false }
         guard let place = lif.place, let address = HostAddress(lif.address) else { return true }
-        return hostAddresses?.places[address] == place
+        return hostAddresses?.isPresent(address, at: place) ?? false
     }
 
     /// Brings a LIF up: its listener first, then the address, so that no client that finds the address is refused.
@@ -55,6 +55,13 @@ extension StorageController {
         service.arrive(at: lif.endpoint)
     }
 
+    /// Does what can be done for a LIF before its address comes from another host: its listener is there, and it is noted.
+    package func prepare(_ lif: LIFRecord, on service: any ClientService) async throws {
+        guard let place = lif.place, let address = HostAddress(lif.address) else { return }
+        try await requireHostAddresses().reserve(address, at: place)
+        try await service.bind(lif.endpoint, on: place.link)
+    }
+
     /// Takes an address that other hosts serve from now on away from its port, and then ends its connections: nothing is sent
     /// for it any more, so that its clients find the new host at once. An address of the loopback is only let go.
     ///
@@ -70,6 +77,16 @@ extension StorageController {
         // Should it come back here, its clients must be told as well.
         service.expect(service.connections(at: endpoint))
         try await hostAddresses.endSockets(of: address)
+    }
+
+    /// Takes the addresses of an SVM away from their ports, as `surrender` does; those of the loopback stay. None left is no
+    /// error.
+    package func surrenderInterfaces(of svm: ObjectUUID) async throws {
+        guard let service = service(of: svm), let hostAddresses else { return }
+        for endpoint in service.boundEndpoints {
+            guard let address = HostAddress(endpoint.address), hostAddresses.places[address] != nil else { continue }
+            try await surrender(endpoint, from: service)
+        }
     }
 
     /// Takes addresses of LIFs that are not served any more off their ports, after their connections were closed.

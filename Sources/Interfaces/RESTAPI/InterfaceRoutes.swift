@@ -37,75 +37,8 @@ package struct InterfaceRoutes: RouteGroup {
             try controller.requireHere(snapshot.node(serving: lif))
             return RESTCollection.answer(call, record: json(lif, snapshot), keys: Self.keys)
         }
-        router.rest(.post, "/api/network/ip/interfaces") { call in
-            try call.requireFields(
-                among: [
-                    "name", "svm.name", "svm.uuid", "ip.address", "ip.netmask", "enabled", "godwit.nfs_port",
-                    "location.home_node.name", "location.home_node.uuid", "location.home_port.name",
-                ])
-            let snapshot = try await controller.store.snapshot()
-            let svm = try call.svm(in: snapshot)
-            let home = try call.node(in: snapshot, "location.home_node") ?? preferredNode(of: svm, snapshot)
-            try controller.requireHere(home)
-            let address = try call.required(try call.string("ip.address"), "ip.address")
-            let record = LIFRecord(
-                uuid: .random(controller.environment),
-                name: try call.required(try call.string("name"), "name"),
-                svm: svm.uuid,
-                address: address,
-                port: try port(call) ?? portDefault,
-                isEnabled: try call.bool("enabled") ?? true,
-                node: home.uuid,
-                prefixLength: try prefixLength(call, for: address),
-                homePort: try call.string("location.home_port.name")
-            )
-            try await controller.createLIF(record)
-            return try .created(
-                call,
-                at: "/api/network/ip/interfaces/\(record.uuid)",
-                json(record, try await controller.store.snapshot())
-            )
-        }
-        router.rest(.patch, "/api/network/ip/interfaces/{uuid}") { call in
-            try call.requireFields(
-                among: [
-                    "name", "ip.address", "ip.netmask", "enabled", "godwit.nfs_port", "location.home_node.name",
-                    "location.home_node.uuid", "location.home_port.name",
-                ]
-            )
-            let snapshot = try await controller.store.snapshot()
-            let lif = try lifNamed(by: call, snapshot)
-            let home = try call.node(in: snapshot, "location.home_node")
-            // The node that will have it must be able to bind it.
-            try controller.requireHere(home ?? snapshot.node(serving: lif))
-            let (name, address) = (try call.string("name"), try call.string("ip.address"))
-            let (port, isEnabled) = (try port(call), try call.bool("enabled"))
-            let prefixLength = try prefixLength(call, for: address ?? lif.address)
-            let homePort = try call.string("location.home_port.name")
-            try await controller.modifyLIF(lif.uuid) { record throws(ManagementError) in
-                if let address, address != record.address {
-                    record.address = address
-                    record.formerNode = nil
-                    if IPv4Address(address)?.isLoopback == true {
-                        (record.prefixLength, record.homePort, record.currentPort) = (nil, nil, nil)
-                    }
-                }
-                if let prefixLength { record.prefixLength = prefixLength }
-                if let home {
-                    record.homeNode = home.uuid
-                    record.move(to: home.uuid, port: snapshot.port(for: record, on: home.uuid))
-                    record.homePort = record.currentPort
-                }
-                if let homePort {
-                    if record.currentNode == record.homeNode { record.currentPort = homePort }
-                    record.homePort = homePort
-                }
-                if let name { record.name = name }
-                if let port { record.port = port }
-                if let isEnabled { record.isEnabled = isEnabled }
-            }
-            return .ok()
-        }
+        router.rest(.post, "/api/network/ip/interfaces") { try await create($0) }
+        router.rest(.patch, "/api/network/ip/interfaces/{uuid}") { try await modify($0) }
         router.rest(.delete, "/api/network/ip/interfaces/{uuid}") { call in
             let snapshot = try await controller.store.snapshot()
             let lif = try lifNamed(by: call, snapshot)
@@ -113,6 +46,77 @@ package struct InterfaceRoutes: RouteGroup {
             try await controller.change(as: .user) { draft throws(ManagementError) in try draft.deleteLIF(lif.uuid) }
             return .ok()
         }
+    }
+
+    private func create(_ call: RESTCall) async throws -> RESTAnswer {
+        try call.requireFields(
+            among: [
+                "name", "svm.name", "svm.uuid", "ip.address", "ip.netmask", "enabled", "godwit.nfs_port",
+                "location.home_node.name", "location.home_node.uuid", "location.home_port.name",
+            ])
+        let snapshot = try await controller.store.snapshot()
+        let svm = try call.svm(in: snapshot)
+        let home = try call.node(in: snapshot, "location.home_node") ?? preferredNode(of: svm, snapshot)
+        try controller.requireHere(home)
+        let address = try call.required(try call.string("ip.address"), "ip.address")
+        let record = LIFRecord(
+            uuid: .random(controller.environment),
+            name: try call.required(try call.string("name"), "name"),
+            svm: svm.uuid,
+            address: address,
+            port: try port(call) ?? portDefault,
+            isEnabled: try call.bool("enabled") ?? true,
+            node: home.uuid,
+            prefixLength: try prefixLength(call, for: address),
+            homePort: try call.string("location.home_port.name")
+        )
+        try await controller.createLIF(record)
+        return try .created(
+            call,
+            at: "/api/network/ip/interfaces/\(record.uuid)",
+            json(record, try await controller.store.snapshot())
+        )
+    }
+
+    private func modify(_ call: RESTCall) async throws -> RESTAnswer {
+        try call.requireFields(
+            among: [
+                "name", "ip.address", "ip.netmask", "enabled", "godwit.nfs_port", "location.home_node.name",
+                "location.home_node.uuid", "location.home_port.name",
+            ]
+        )
+        let snapshot = try await controller.store.snapshot()
+        let lif = try lifNamed(by: call, snapshot)
+        let home = try call.node(in: snapshot, "location.home_node")
+        // The node that will have it must be able to bind it.
+        try controller.requireHere(home ?? snapshot.node(serving: lif))
+        let (name, address) = (try call.string("name"), try call.string("ip.address"))
+        let (port, isEnabled) = (try port(call), try call.bool("enabled"))
+        let prefixLength = try prefixLength(call, for: address ?? lif.address)
+        let homePort = try call.string("location.home_port.name")
+        try await controller.modifyLIF(lif.uuid) { record throws(ManagementError) in
+            if let address, address != record.address {
+                record.address = address
+                record.formerNode = nil
+                if IPv4Address(address)?.isLoopback == true {
+                    (record.prefixLength, record.homePort, record.currentPort) = (nil, nil, nil)
+                }
+            }
+            if let prefixLength { record.prefixLength = prefixLength }
+            if let home {
+                record.homeNode = home.uuid
+                record.move(to: home.uuid, port: snapshot.port(for: record, on: home.uuid))
+                record.homePort = record.currentPort
+            }
+            if let homePort {
+                if record.currentNode == record.homeNode { record.currentPort = homePort }
+                record.homePort = homePort
+            }
+            if let name { record.name = name }
+            if let port { record.port = port }
+            if let isEnabled { record.isEnabled = isEnabled }
+        }
+        return .ok()
     }
 
     private func port(_ call: RESTCall) throws(ManagementError) -> Int? {
