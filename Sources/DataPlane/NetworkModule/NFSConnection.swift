@@ -32,7 +32,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
 
     var context: ChannelHandlerContext?
     let client: ClientContext
-    private let workers: NIOThreadPool
+    let threads: NetworkThreads
     private let registry: ConnectionRegistry
     let eventLoop: any EventLoop
     /// -1 while there is none.
@@ -103,7 +103,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     init(
         service: SVMFileService,
         address: ClientAddress,
-        workers: NIOThreadPool,
+        threads: NetworkThreads,
         registry: ConnectionRegistry,
         channel: any Channel,
         environment: Environment,
@@ -111,14 +111,17 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     ) {
         client = ClientContext(service: service, client: address, isForwarded: isForwarded)
         self.environment = environment
-        self.workers = workers
+        self.threads = threads
         self.registry = registry
         eventLoop = channel.eventLoop
         output = channel.allocator.buffer(capacity: 64 << 10)
         remote = "\(address):\(channel.remoteAddress?.port ?? 0)"
         ends = isForwarded ? nil : TransportConnection(of: channel)
         let operations = channel.pipeline.syncOperations
-        let handle = try? operations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { $0 }
+        // What another node forwards over TLS must not go past the channel.
+        let isSecured = isForwarded && threads.security != nil
+        let handle =
+            isSecured ? nil : try? operations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { $0 }
         socket = handle ?? -1
         outlet = AnswerOutlet(duplicating: handle)
     }
@@ -282,7 +285,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
             let part = Array(blocked.prefix(isLarge ? 1 : ConnectionLimits.batchMax))
             blocked.removeFirst(part.count)
             let client = ClientContext(copying: client)
-            workers.submit { [self] state in
+            threads.workers.submit { [self] state in
                 guard state == .active else { return }
                 for request in part { runBlocking(request, client) }
             }

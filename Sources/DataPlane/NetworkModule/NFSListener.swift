@@ -4,16 +4,20 @@ package import FileService
 import NIOCore
 package import NIOPosix
 import Synchronization
+package import TransportSecurity
 
 /// Threads that serve the clients of a node: event loops, and workers that may wait for the disk.
 package final class NetworkThreads: Sendable {
     /// The event loops.
     package let group: MultiThreadedEventLoopGroup
     let workers: NIOThreadPool
+    /// What connections between nodes are secured with; nil for those in the clear.
+    let security: TransportSecurity?
 
     /// Starts the threads.
-    package init(eventLoops: Int = 2, workers: Int = 4) {
+    package init(eventLoops: Int = 2, workers: Int = 4, security: TransportSecurity? = nil) {
         godwit_keep_freed_memory()
+        self.security = security
         group = MultiThreadedEventLoopGroup(numberOfThreads: eventLoops)
         self.workers = NIOThreadPool(numberOfThreads: workers)
         self.workers.start()
@@ -101,7 +105,7 @@ package final class NFSListener: Sendable {
                         NFSConnection(
                             service: service,
                             address: client,
-                            workers: threads.workers,
+                            threads: threads,
                             registry: registry,
                             channel: child,
                             environment: environment
