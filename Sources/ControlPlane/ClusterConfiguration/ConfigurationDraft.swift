@@ -182,16 +182,6 @@ package struct ConfigurationDraft {
             "cluster peer",
             snapshot.peers.contains { $0.name == record.name && $0.uuid != record.uuid }
         )
-        guard let address = IPv4Address(record.service.address), address.isLoopback else {
-            throw ManagementError(
-                .invalid,
-                "peer_address_not_loopback",
-                "'\(record.service.address)' is not an address in 127.0.0.0/8; links between hosts need TLS, which is "
-                    + "not in this version",
-                remedy: "give an address such as 127.0.0.1:8081",
-                target: "remote.ip_addresses"
-            )
-        }
         try ConfigurationChecks.port(record.service.port, target: "remote.ip_addresses")
         guard record.passphrase.count >= ConfigurationLimits.passphraseLengthMin else {
             throw ManagementError(

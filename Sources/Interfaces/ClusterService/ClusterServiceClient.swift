@@ -8,12 +8,13 @@ import NIOHTTP1
 /// Another cluster, spoken to over its cluster service.
 struct RemoteSourceCluster: SourceCluster {
     let client: HTTPClient
+    let scheme: String
     let peer: ClusterPeerRecord
 
     /// Makes one call. An answer that does not come in the call's time is `.unreachable`.
     func send(_ call: SourceCall) async throws -> SourceReply {
         var request = HTTPClientRequest(
-            url: "http://\(peer.service.address):\(peer.service.port)\(ClusterServiceProtocol.migratePath)"
+            url: "\(scheme)://\(peer.service.address):\(peer.service.port)\(ClusterServiceProtocol.migratePath)"
         )
         request.method = .POST
         request.headers.add(name: "Content-Type", value: "application/json")
@@ -80,11 +81,15 @@ struct RemoteSourceCluster: SourceCluster {
 /// Finds clusters in the configuration, and speaks to them over HTTP.
 package struct PeerDirectory: SourceClusterDirectory {
     private let client: HTTPClient
+    private let scheme: String
     private let store: ConfigurationStore
 
     /// Makes a directory of the peers in a configuration.
-    package init(client: HTTPClient, store: ConfigurationStore) {
+    ///
+    /// - Parameter scheme: how they are spoken to: `http`, or `https` with certificates.
+    package init(client: HTTPClient, scheme: String, store: ConfigurationStore) {
         self.client = client
+        self.scheme = scheme
         self.store = store
     }
 
@@ -99,6 +104,6 @@ package struct PeerDirectory: SourceClusterDirectory {
                 remedy: "create it with 'godwit cluster peer create' on both clusters"
             )
         }
-        return RemoteSourceCluster(client: client, peer: peer)
+        return RemoteSourceCluster(client: client, scheme: scheme, peer: peer)
     }
 }

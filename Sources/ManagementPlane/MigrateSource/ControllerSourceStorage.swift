@@ -165,7 +165,10 @@ package struct ControllerSourceStorage: SourceStorage {
 
     /// Drains the gate.
     package func drainGate(of svm: ObjectUUID, withinMilliseconds: UInt64) async throws -> Bool {
-        try await service(of: svm).drained(withinMilliseconds: withinMilliseconds)
+        let service = try service(of: svm)
+        guard await service.drained(withinMilliseconds: withinMilliseconds) else { return false }
+        await service.freeze(service.boundEndpoints)
+        return true
     }
 
     /// When the clients were answered last.
@@ -184,6 +187,11 @@ package struct ControllerSourceStorage: SourceStorage {
     /// Reopens the gate; an SVM without a face has no gate to reopen.
     package func reopenGate(of svm: ObjectUUID) async throws {
         controller.service(of: svm)?.reopen()
+    }
+
+    /// Takes the addresses of the host away from it.
+    package func surrenderInterfaces(of svm: ObjectUUID) async throws {
+        try await controller.surrenderInterfaces(of: svm)
     }
 
     /// Closes listeners and connections.

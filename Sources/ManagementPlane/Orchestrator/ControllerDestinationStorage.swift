@@ -1,4 +1,5 @@
 import ClusterConfiguration
+import HostNetwork
 package import Identity
 package import MigrateOperation
 import PeerTransport
@@ -11,6 +12,8 @@ import VolumeEngine
 package final class ControllerDestinationStorage: DestinationStorage {
     private let controller: StorageController
     private let replicators = Mutex<[VolumeMSID: VolumeReplicator]>([:])
+    /// The LIFs of prepared SVMs with the ports that they have here.
+    private let prepared = Mutex<[ObjectUUID: [LIFRecord]]>([:])
 
     private let addressObstacle: @Sendable (_ address: String, _ port: Int) -> String?
 
@@ -46,7 +49,8 @@ package final class ControllerDestinationStorage: DestinationStorage {
                 )
             )
         }
-        for interface in svm.interfaces {
+        findings += try await place(svm.configuration.interfaces).findings
+        for interface in svm.interfaces where IPv4Address(interface.address)?.isLoopback == true {
             guard let obstacle = addressObstacle(interface.address, interface.port) else {
                 continue
             }
@@ -54,7 +58,7 @@ package final class ControllerDestinationStorage: DestinationStorage {
                 PrecheckFinding(
                     code: MigrateCode.interfaceAddress,
                     "interface '\(interface.name)' cannot use \(interface.address):\(interface.port) here: \(obstacle)",
-                    remedy: "free the address and port, or give this node an address in the same subnet"
+                    remedy: "free the address and port"
                 )
             )
         }
@@ -78,6 +82,24 @@ package final class ControllerDestinationStorage: DestinationStorage {
             )
         }
         return DestinationPrecheck.place(volumes, on: candidates)
+    }
+
+    /// Gives each LIF a port of this node.
+    private func place(
+        _ interfaces: [LIFRecord]
+    ) async throws -> (findings: [PrecheckFinding], interfaces: [LIFRecord]) {
+        guard interfaces.contains(where: { $0.place != nil }) else { return ([], interfaces) }
+        do {
+            let host = try controller.requireHostAddresses()
+            return InterfacePlacement.place(
+                interfaces,
+                on: try await host.links(),
+                with: try await host.addresses().filter { host.places[$0.address] == nil }
+            )
+        } catch {
+            let finding = PrecheckFinding(code: MigrateCode.interfacePort, error.message, remedy: error.remedy)
+            return ([finding], interfaces)
+        }
     }
 
     /// Deletes replicas.
@@ -139,10 +161,17 @@ package final class ControllerDestinationStorage: DestinationStorage {
     /// Makes the interfaces; the SVM is stopped, so nothing is bound.
     package func createInterfaces(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
         let node = controller.node.uuid
-        let interfaces = svm.configuration.interfaces.map { interface in
+        let placed = try await place(svm.configuration.interfaces)
+        if let finding = placed.findings.first {
+            throw MigrateError(.refused, code: finding.code, finding.message, remedy: finding.remedy)
+        }
+        let interfaces = placed.interfaces.map { interface in
             var interface = interface
             interface.homeNode = node
             interface.currentNode = node
+            // Its moves between nodes were those of the other cluster.
+            interface.formerNode = nil
+            interface.moveCount = nil
             return interface
         }
         try await create(svm, for: operation, volumes: [], interfaces: interfaces)
@@ -287,10 +316,14 @@ package final class ControllerDestinationStorage: DestinationStorage {
         let service = try await controller.prepareService(of: svm.uuid)
         service.hold()
         try configure(service, svm)
+        let lifs = try await controller.store.snapshot().lifs(of: svm.uuid)
+        prepared.withLock { $0[svm.uuid] = lifs }
+        for lif in lifs where lif.isEnabled { try await controller.prepare(lif, on: service) }
     }
 
     /// Drops the face of the SVM.
     package func discardPrepared(_ svm: SVMDescription) async throws {
+        prepared.withLock { $0[svm.uuid] = nil }
         await controller.unbindInterfaces(of: svm.uuid)
         controller.releaseService(of: svm.uuid)
         // The record says stopped, so that this closes the face.
@@ -306,11 +339,16 @@ package final class ControllerDestinationStorage: DestinationStorage {
     package func bindInterfaces(of svm: SVMDescription) async throws {
         let service = try service(of: svm)
         try configure(service, svm)
-        let bound = service.boundEndpoints
-        for interface in svm.configuration.interfaces where interface.isEnabled {
-            let endpoint = NetworkEndpoint(address: interface.address, port: interface.port)
-            if !bound.contains(endpoint) { try await service.bind(endpoint) }
+        for lif in try await interfaces(of: svm) where lif.isEnabled {
+            try await controller.bringUp(lif, on: service, isTakenOver: true)
         }
+    }
+
+    /// The LIFs with the ports that they have here.
+    private func interfaces(of svm: SVMDescription) async throws -> [LIFRecord] {
+        let known = prepared.withLock { $0[svm.uuid] }
+        let placed = if let known { known } else { try await controller.store.snapshot().lifs(of: svm.uuid) }
+        return svm.configuration.interfaces.map { interface in placed.first { $0.uuid == interface.uuid } ?? interface }
     }
 
     /// Opens the gate.
@@ -335,6 +373,7 @@ package final class ControllerDestinationStorage: DestinationStorage {
             record.configurationLock = nil
             if record != draft.snapshot.svm(svm.uuid) { try draft.putSVM(record) }
         }
+        prepared.withLock { $0[svm.uuid] = nil }
         controller.releaseService(of: svm.uuid)
         await controller.reconcile()
     }

@@ -1,4 +1,3 @@
-import AsyncHTTPClient
 import ClusterConfiguration
 import ClusterService
 import Environment
@@ -26,6 +25,7 @@ struct MigrateParts: Sendable {
     /// Makes both sides; nothing runs yet.
     init(
         database: any ReplicatedDatabase,
+        directory: any SourceClusterDirectory,
         controller: StorageController,
         settings: DaemonConfiguration,
         environment: Environment
@@ -60,7 +60,7 @@ struct MigrateParts: Sendable {
         orchestrator = Orchestrator(
             database: database,
             storage: destination,
-            directory: PeerDirectory(client: .shared, store: controller.store),
+            directory: directory,
             node: controller.node.uuid,
             clusterName: settings.clusterName,
             environment: environment,

@@ -68,7 +68,7 @@ final class SimulatedService: ClientService, @unchecked Sendable {
         file.configure(handleKey: Self.key(configuration.svm), volumes: volumes)
     }
 
-    func bind(_ endpoint: NetworkEndpoint) async throws {
+    func bind(_ endpoint: NetworkEndpoint, on link: String?) async throws {
         if !boundEndpoints.contains(endpoint) { boundEndpoints.append(endpoint) }
         simulation.trace("\(node.name) listens on \(endpoint)")
     }
