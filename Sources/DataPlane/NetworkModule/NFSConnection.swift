@@ -490,6 +490,11 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         try? await channel?.closeFuture.get()
     }
 
+    /// Calls back on the event loop with whether everything that other nodes have answered was taken.
+    func whenAsked(_ body: @escaping @Sendable (_ hasTakenAnswers: Bool) -> Void) {
+        eventLoop.execute { [self] in body(isClosed || hasTakenAnswers()) }
+    }
+
     /// Closes the connection.
     func shutDown() { eventLoop.execute { [self] in context?.close(promise: nil) } }
 }

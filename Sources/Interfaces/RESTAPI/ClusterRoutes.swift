@@ -96,13 +96,18 @@ package struct ClusterRoutes: RouteGroup {
         try call.requireFields(among: [
             "name", "remote.name", "remote.ip_addresses", "authentication.passphrase", "replication.address",
         ])
-        let address = try call.required(call.body.values(at: "remote.ip_addresses").first?.plain, "remote.ip_addresses")
-        let service = try endpoint(address, "remote.ip_addresses")
-        guard isSecured || IPv4Address(service.address)?.isLoopback == true else {
+        var services: [NetworkEndpoint] = []
+        for address in call.body.values(at: "remote.ip_addresses") {
+            services.append(try endpoint(address.plain, "remote.ip_addresses"))
+        }
+        let service = try call.required(services.first, "remote.ip_addresses")
+        let others = Array(services.dropFirst())
+        let unreachable = services.first { IPv4Address($0.address)?.isLoopback != true }
+        if let unreachable, !isSecured {
             throw ManagementError(
                 .invalid,
                 "peer_address_not_loopback",
-                "'\(service.address)' is not an address in 127.0.0.0/8, and this node has no certificate to show there",
+                "'\(unreachable.address)' is not an address in 127.0.0.0/8, and this node has no certificate to show there",
                 remedy: "give the nodes of both clusters certificates (tls in the configuration file)",
                 target: "remote.ip_addresses"
             )
@@ -119,6 +124,7 @@ package struct ClusterRoutes: RouteGroup {
             uuid: .random(controller.environment),
             name: try call.required(name, "name"),
             service: service,
+            otherServices: others.isEmpty ? nil : others,
             replication: replication,
             passphrase: try call.required(
                 try call.string("authentication.passphrase"),
@@ -160,7 +166,7 @@ package struct ClusterRoutes: RouteGroup {
         .fields([
             "uuid": .text(peer.uuid), "name": .string(peer.name),
             "remote": .fields([
-                "name": .string(peer.name), "ip_addresses": .array([.text(peer.service)]),
+                "name": .string(peer.name), "ip_addresses": .array(peer.services.map { .text($0) }),
             ]),
             "replication": peer.replication.map { .fields(["address": .text($0)]) },
             "authentication": .fields(["state": .string("ok")]),

@@ -1,8 +1,6 @@
 import MigrateOperation
 import MigrateSource
 import Replication
-import Identity
-import StorageControl
 
 /// A defect that is planted to see whether the simulator finds it. Production code has none of them: the simulator puts
 /// them into what it owns itself, the network, the disks and what stands between a daemon's parts.
@@ -30,10 +28,5 @@ struct Defects {
     func asked(_ call: SourceCall, _ node: Node) {
         guard planted.contains(.earlyRelease), case .pointOfNoReturn = call.request else { return }
         for service in simulation.services where service.node === node { service.reopen() }
-    }
-
-    /// What the source side stands on.
-    func sourceStorage(_ storage: ControllerSourceStorage, _ controller: StorageController) -> any SourceStorage {
-        storage
     }
 }

@@ -1,5 +1,6 @@
 import ClusterConfiguration
 import Environment
+import GroupControl
 import Identity
 import Logging
 import MigrateOperation
@@ -129,9 +130,12 @@ final class Node: @unchecked Sendable {
         self.controller = controller
         let waiting = simulation.waiting(self, process)
         let crashPoints = CrashPoints { name, moment in simulation.faults.reached(self, name, moment) }
+        let executor = GroupExecutor(controller, waiting: waiting, addressObstacle: { _, _ in nil })
+        let group = Group(controller, SoleNodeDirectory(executor))
         let source = MigrateSource(
             database: facade,
-            storage: simulation.defects.sourceStorage(ControllerSourceStorage(controller), controller),
+            storage: SourceGroup(group, executor),
+            node: node.uuid,
             environment: environment,
             waiting: waiting,
             crashPoints: crashPoints,
@@ -139,7 +143,7 @@ final class Node: @unchecked Sendable {
         )
         let orchestrator = Orchestrator(
             database: facade,
-            storage: ControllerDestinationStorage(controller, addressObstacle: { _, _ in nil }),
+            storage: DestinationGroup(group, executor),
             directory: SimulatedDirectory(node: self, process: process),
             node: node.uuid,
             clusterName: name,

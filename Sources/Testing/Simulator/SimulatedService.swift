@@ -109,8 +109,8 @@ final class SimulatedService: ClientService, @unchecked Sendable {
         simulation.services.removeAll { $0 === self }
     }
 
-    func exportProtocolState(since mark: ProtocolStateMark?) -> (state: [UInt8], mark: ProtocolStateMark) {
-        let since = mark?.face == face ? mark?.position ?? 0 : 0
+    func exportProtocolState(since marks: [ProtocolStateMark]) -> (state: [UInt8], mark: ProtocolStateMark) {
+        let since = marks.first { $0.face == face }?.position ?? 0
         let (state, addedCount) = file.duplicateRequests.export(since: since)
         return (state, ProtocolStateMark(face: face, position: addedCount))
     }
