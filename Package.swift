@@ -36,6 +36,7 @@ let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdTLS = Target.Dependency.product(name: "HummingbirdTLS", package: "hummingbird")
 let asyncHTTPClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
@@ -83,6 +84,7 @@ let package = Package(
 
         // 2 Platform and Wire
         room("Platform", "FileIO", ["CLinux", "Bytes"]),
+        room("Platform", "TransportSecurity", [nioSSL]),
         room("Wire", "XDR", [nioCore]),
         room("Wire", "ONCRPC", ["XDR", nioCore]),
         room("Wire", "NFSTypes", ["XDR", "ONCRPC", nioCore]),
@@ -106,17 +108,18 @@ let package = Package(
             "DataPlane",
             "NetworkModule",
             [
-                "Bytes", "Environment", "Identity", "CLinux", "ONCRPC", "VolumeEngine", "FileService", "NFSServer",
-                nioCore,
-                nioPosix, crypto, logging,
+                "Bytes", "Environment", "Identity", "CLinux", "TransportSecurity", "ONCRPC", "VolumeEngine",
+                "FileService",
+                "NFSServer", nioCore, nioPosix, nioSSL, crypto, logging,
             ]
         ),
         room(
             "DataPlane",
             "PeerTransport",
             [
-                "Bytes", "Environment", "Identity", "FileIO", "VolumeEngine", "Replication", nioCore, nioPosix, crypto,
-                logging,
+                "Bytes", "Environment", "Identity", "FileIO", "TransportSecurity", "VolumeEngine", "Replication",
+                nioCore,
+                nioPosix, nioSSL, crypto, logging,
             ]
         ),
 
@@ -191,8 +194,9 @@ let package = Package(
                 "MigrateOperation", "GroupControl", "MigrateSource", "Orchestrator", "Replication", "Saga",
                 "StorageControl",
                 "ClusterConfiguration",
-                "ReplicatedDatabase", "Environment", "Identity", "JSON", "VolumeEngine", hummingbird, asyncHTTPClient,
-                logging, nioCore, nioHTTP1,
+                "ReplicatedDatabase", "Environment", "Identity", "JSON", "VolumeEngine", "TransportSecurity",
+                hummingbird,
+                hummingbirdTLS, asyncHTTPClient, logging, nioCore, nioHTTP1,
             ]
         ),
 
@@ -200,8 +204,9 @@ let package = Package(
         program(
             "godwitd",
             [
-                "Environment", "Identity", "Bytes", "FileIO", "VolumeEngine", "Replication", "FileService", "NFSServer",
-                "NetworkModule", "PeerTransport", "ReplicatedDatabase", "ReplicatedDatabaseSQLite",
+                "Environment", "Identity", "Bytes", "FileIO", "TransportSecurity", "VolumeEngine", "Replication",
+                "FileService", "NFSServer", "NetworkModule", "PeerTransport", "ReplicatedDatabase",
+                "ReplicatedDatabaseSQLite",
                 "ReplicatedDatabaseEtcd", "ClusterConfiguration",
                 "StorageControl", "MigrateOperation", "GroupControl", "MigrateSource", "Orchestrator",
                 "ClusterService", "RESTAPI",
@@ -210,7 +215,7 @@ let package = Package(
             ]
         ),
         program("godwit-sim", ["Simulator", argumentParser]),
-        program("godwit", ["JSON", argumentParser, asyncHTTPClient, nioCore, nioHTTP1]),
+        program("godwit", ["JSON", "TransportSecurity", argumentParser, asyncHTTPClient, nioCore, nioHTTP1, nioSSL]),
 
         // T Testing
         room(
@@ -271,7 +276,7 @@ let package = Package(
             [
                 "godwitd", "godwit", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", "VolumeEngine",
                 "Environment",
-                "Identity", "ReplicatedDatabaseEtcd", "TestKit",
+                "Identity", "ReplicatedDatabaseEtcd", "TestKit", "TransportSecurity",
                 hummingbird,
             ]
         ),

@@ -26,11 +26,13 @@ extension NFSConnection {
         RequestForwarder(
             ForwardingHandshake.Wanted(svm: client.service.svm, client: client.client),
             eventLoop,
+            threads.security,
             environment,
             // Not weakly: a request that was let in keeps its connection until it is answered or lost.
             ForwardingLink.Callbacks(
                 answered: { [self] in takeForwarded($0, requestBytes: $1) },
                 burstEnded: { [self] in
+                    if gate.current != .open { forwarder?.acknowledge() }
                     flush()
                     adjustReading()
                 },

@@ -31,7 +31,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
 
     var context: ChannelHandlerContext?
     let client: ClientContext
-    private let workers: NIOThreadPool
+    let threads: NetworkThreads
     private let registry: ConnectionRegistry
     let eventLoop: any EventLoop
     /// -1 while there is none.
@@ -100,7 +100,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     init(
         service: SVMFileService,
         address: ClientAddress,
-        workers: NIOThreadPool,
+        threads: NetworkThreads,
         registry: ConnectionRegistry,
         channel: any Channel,
         environment: Environment,
@@ -108,13 +108,16 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     ) {
         client = ClientContext(service: service, client: address, isForwarded: isForwarded)
         self.environment = environment
-        self.workers = workers
+        self.threads = threads
         self.registry = registry
         eventLoop = channel.eventLoop
         output = channel.allocator.buffer(capacity: 64 << 10)
         remote = "\(address):\(channel.remoteAddress?.port ?? 0)"
         let operations = channel.pipeline.syncOperations
-        let handle = try? operations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { $0 }
+        // What another node forwards over TLS must not go past the channel.
+        let isSecured = isForwarded && threads.security != nil
+        let handle =
+            isSecured ? nil : try? operations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { $0 }
         socket = handle ?? -1
         outlet = AnswerOutlet(duplicating: handle)
     }
@@ -278,7 +281,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
             let part = Array(blocked.prefix(isLarge ? 1 : ConnectionLimits.batchMax))
             blocked.removeFirst(part.count)
             let client = ClientContext(copying: client)
-            workers.submit { [self] state in
+            threads.workers.submit { [self] state in
                 guard state == .active else { return }
                 for request in part { runBlocking(request, client) }
             }
@@ -476,6 +479,9 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
             context.writeAndFlush(Self.wrapOutboundOut(ByteBuffer())).whenComplete { _ in body(channel) }
         }
     }
+
+    /// Acknowledges at once what has come from other nodes.
+    func acknowledgeAnswers() { eventLoop.execute { [self] in forwarder?.acknowledge() } }
 
     /// Calls back on the event loop with whether everything that other nodes have answered was taken.
     func whenAsked(_ body: @escaping @Sendable (_ hasTakenAnswers: Bool) -> Void) {

@@ -4,16 +4,20 @@ package import FileService
 import NIOCore
 package import NIOPosix
 import Synchronization
+package import TransportSecurity
 
 /// Threads that serve the clients of a node: event loops, and workers that may wait for the disk.
 package final class NetworkThreads: Sendable {
     /// The event loops.
     package let group: MultiThreadedEventLoopGroup
     let workers: NIOThreadPool
+    /// What connections between nodes are secured with; nil for those in the clear.
+    let security: TransportSecurity?
 
     /// Starts the threads.
-    package init(eventLoops: Int = 2, workers: Int = 4) {
+    package init(eventLoops: Int = 2, workers: Int = 4, security: TransportSecurity? = nil) {
         godwit_keep_freed_memory()
+        self.security = security
         group = MultiThreadedEventLoopGroup(numberOfThreads: eventLoops)
         self.workers = NIOThreadPool(numberOfThreads: workers)
         self.workers.start()
@@ -93,7 +97,7 @@ package final class NFSListener: Sendable {
                         NFSConnection(
                             service: service,
                             address: client,
-                            workers: threads.workers,
+                            threads: threads,
                             registry: registry,
                             channel: child,
                             environment: environment
@@ -128,6 +132,9 @@ package final class NFSListener: Sendable {
     package func flushed(deadline: UInt64, environment: Environment) async -> Bool {
         await registry.flushed(deadline: deadline, environment: environment)
     }
+
+    /// Acknowledges at once what other nodes have answered: they wait for it after the gate was held.
+    package func acknowledgeAnswers() { for connection in registry.all { connection.acknowledgeAnswers() } }
 
     /// Waits until what other nodes have answered was taken from their links; false at the deadline.
     package func tookAnswers(deadline: UInt64, environment: Environment) async -> Bool {

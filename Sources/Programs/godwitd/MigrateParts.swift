@@ -27,12 +27,14 @@ struct MigrateParts: Sendable {
     private let node: NodeRecord
     private let store: ConfigurationStore
 
-    /// Makes both sides; nothing runs yet. `client` reaches the other nodes and the other clusters.
+    /// Makes both sides; nothing runs yet. `client` reaches the other nodes of the cluster.
     init(
         database: any ReplicatedDatabase,
+        directory: any SourceClusterDirectory,
         controller: StorageController,
         settings: DaemonConfiguration,
         client: HTTPClient,
+        scheme: String,
         environment: Environment
     ) throws {
         let crashPoints: CrashPoints
@@ -55,7 +57,7 @@ struct MigrateParts: Sendable {
         store = controller.store
         node = controller.node
         executor = GroupExecutor(controller, waiting: waiting)
-        let group = Group(controller, GroupNodes(client: client, controller: controller, own: executor))
+        let group = Group(controller, GroupNodes(client: client, scheme: scheme, controller: controller, own: executor))
         snapshots = SnapshotGroup(group)
         source = MigrateSource(
             database: database,
@@ -73,7 +75,7 @@ struct MigrateParts: Sendable {
         orchestrator = Orchestrator(
             database: database,
             storage: DestinationGroup(group, executor),
-            directory: PeerDirectory(client: client, store: controller.store),
+            directory: directory,
             node: controller.node.uuid,
             clusterName: settings.clusterName,
             environment: environment,
