@@ -91,7 +91,6 @@ final class Node: @unchecked Sendable {
     func start() {
         let process = SimulatedProcess(name)
         self.process = process
-        simulation.startCount += 1
         simulation.trace("\(name) starts")
         process.onDeath = { [self] in ended() }
         spawn { [self] in

@@ -31,8 +31,6 @@ final class Simulation: @unchecked Sendable {
     var registers = RegisterChecker()
     private(set) var clients: [Client] = []
     private(set) var user: User!
-    /// Daemons that were started.
-    var startCount = 0
     /// The clients shall come to an end.
     private(set) var clientsShallStop = false
     private(set) var isHealing = false
