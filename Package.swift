@@ -133,8 +133,8 @@ let package = Package(
             "ControlPlane",
             "StorageControl",
             [
-                "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity", "Bytes", "VolumeEngine",
-                "Replication",
+                "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity", "Bytes", "FileIO",
+                "VolumeEngine", "Replication",
                 "FileService", "NFSServer", "NetworkModule", "PeerTransport", logging,
             ]
         ),
