@@ -92,21 +92,6 @@ package struct ConfigurationDraft {
         try settleInterfaces(beside: record.uuid)
     }
 
-    /// An SVM that takes part in a migrate stays on the node that it is on.
-    func checkNode(_ node: NodeRecord?, of svm: ObjectUUID, _ what: String) throws(ManagementError) {
-        guard let record = snapshot.svm(svm), record.migrateRole != .none, let node else { return }
-        let others = snapshot.volumes(of: svm).compactMap { snapshot.node(holding: $0) }
-        guard let other = others.first(where: { $0.uuid != node.uuid }) else { return }
-        throw ManagementError(
-            .conflict,
-            "svm_in_migrate",
-            "\(what) cannot be on node '\(node.name)': SVM '\(record.name)' takes part in a migrate and is on node "
-                + "'\(other.name)'",
-            remedy: "use that node, or wait until the migrate has ended",
-            target: "svm"
-        )
-    }
-
     /// Gives LIFs from the time of one node that node, before there is a second one.
     private mutating func settleInterfaces(beside new: ObjectUUID) throws(ManagementError) {
         guard let first = snapshot.nodes.first(where: { $0.uuid != new })?.uuid else { return }
@@ -182,17 +167,19 @@ package struct ConfigurationDraft {
             "cluster peer",
             snapshot.peers.contains { $0.name == record.name && $0.uuid != record.uuid }
         )
-        guard let address = IPv4Address(record.service.address), address.isLoopback else {
-            throw ManagementError(
-                .invalid,
-                "peer_address_not_loopback",
-                "'\(record.service.address)' is not an address in 127.0.0.0/8; links between hosts need TLS, which is "
-                    + "not in this version",
-                remedy: "give an address such as 127.0.0.1:8081",
-                target: "remote.ip_addresses"
-            )
+        for service in record.services {
+            guard let address = IPv4Address(service.address), address.isLoopback else {
+                throw ManagementError(
+                    .invalid,
+                    "peer_address_not_loopback",
+                    "'\(service.address)' is not an address in 127.0.0.0/8; links between hosts need TLS, which is "
+                        + "not in this version",
+                    remedy: "give an address such as 127.0.0.1:8081",
+                    target: "remote.ip_addresses"
+                )
+            }
+            try ConfigurationChecks.port(service.port, target: "remote.ip_addresses")
         }
-        try ConfigurationChecks.port(record.service.port, target: "remote.ip_addresses")
         guard record.passphrase.count >= ConfigurationLimits.passphraseLengthMin else {
             throw ManagementError(
                 .invalid,

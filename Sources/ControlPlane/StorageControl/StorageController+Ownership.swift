@@ -193,7 +193,7 @@ extension StorageController {
         await reconcileLock.release()
     }
 
-    private func openVolumes(
+    func openVolumes(
         of svm: SVMRecord,
         _ snapshot: ConfigurationSnapshot
     ) -> [(record: VolumeRecord, volume: Volume)] {

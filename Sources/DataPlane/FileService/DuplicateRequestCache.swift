@@ -40,7 +40,8 @@ package struct CachedReply: Sendable {
 /// Answers of requests that must not be executed twice (nfs.md, "Exactly once"). Part of the SVM's protocol state: it
 /// moves at a cutover, so that a request which is sent again to the new cluster gets the old answer.
 package final class DuplicateRequestCache: Sendable {
-    /// Answers that are kept.
+    /// Answers that are kept. Those of other nodes or another cluster come on top of them, and the oldest ones go two by two
+    /// for each new one until there are no more than this.
     package static let repliesMax = 65_536
 
     /// What is known of a request.
@@ -85,6 +86,7 @@ package final class DuplicateRequestCache: Sendable {
     package func finish(_ key: RequestKey, _ reply: CachedReply) {
         let waiters = state.withLock { state in
             Self.insert(key, reply, &state)
+            Self.shrink(&state)
             return state.running.removeValue(forKey: key) ?? []
         }
         for waiter in waiters { waiter(reply) }
@@ -95,13 +97,18 @@ package final class DuplicateRequestCache: Sendable {
             state.order.append(key)
             state.addedCount += 1
         }
-        if state.replies.count > repliesMax {
+    }
+
+    /// Forgets the oldest answers. Several full caches may be taken over, one from each node of another cluster, and none may
+    /// push another one out before its clients have come.
+    private static func shrink(_ state: inout State) {
+        for _ in 0..<min(2, max(0, state.replies.count - repliesMax)) {
             state.replies[state.order[state.first]] = nil
             state.first += 1
-            if state.first > repliesMax {
-                state.order.removeFirst(state.first)
-                state.first = 0
-            }
+        }
+        if state.first > repliesMax {
+            state.order.removeFirst(state.first)
+            state.first = 0
         }
     }
 

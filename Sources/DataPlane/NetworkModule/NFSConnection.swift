@@ -477,6 +477,11 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         }
     }
 
+    /// Calls back on the event loop with whether everything that other nodes have answered was taken.
+    func whenAsked(_ body: @escaping @Sendable (_ hasTakenAnswers: Bool) -> Void) {
+        eventLoop.execute { [self] in body(isClosed || hasTakenAnswers()) }
+    }
+
     /// Closes the connection.
     func shutDown() { eventLoop.execute { [self] in context?.close(promise: nil) } }
 }

@@ -49,6 +49,9 @@ final class RequestForwarder {
         for link in links.values { link.setReading(isReading) }
     }
 
+    /// Whether every answer that has come was given to the client's connection.
+    var hasTakenAnswers: Bool { links.values.allSatisfy(\.hasTakenAnswers) }
+
     /// Whether there are links.
     var isIdle: Bool { links.isEmpty }
 }

@@ -92,8 +92,12 @@ package struct ClusterRoutes: RouteGroup {
         try call.requireFields(among: [
             "name", "remote.name", "remote.ip_addresses", "authentication.passphrase", "replication.address",
         ])
-        let address = try call.required(call.body.values(at: "remote.ip_addresses").first?.plain, "remote.ip_addresses")
-        let service = try endpoint(address, "remote.ip_addresses")
+        var services: [NetworkEndpoint] = []
+        for address in call.body.values(at: "remote.ip_addresses") {
+            services.append(try endpoint(address.plain, "remote.ip_addresses"))
+        }
+        let service = try call.required(services.first, "remote.ip_addresses")
+        let others = Array(services.dropFirst())
         let replication: NetworkEndpoint?
         if let text = try call.string("replication.address") {
             replication = try endpoint(text, "replication.address")
@@ -106,6 +110,7 @@ package struct ClusterRoutes: RouteGroup {
             uuid: .random(controller.environment),
             name: try call.required(name, "name"),
             service: service,
+            otherServices: others.isEmpty ? nil : others,
             replication: replication,
             passphrase: try call.required(
                 try call.string("authentication.passphrase"),
@@ -147,7 +152,7 @@ package struct ClusterRoutes: RouteGroup {
         .fields([
             "uuid": .text(peer.uuid), "name": .string(peer.name),
             "remote": .fields([
-                "name": .string(peer.name), "ip_addresses": .array([.text(peer.service)]),
+                "name": .string(peer.name), "ip_addresses": .array(peer.services.map { .text($0) }),
             ]),
             "replication": peer.replication.map { .fields(["address": .text($0)]) },
             "authentication": .fields(["state": .string("ok")]),

@@ -163,6 +163,25 @@ final class NFSClientService: ClientService {
         return true
     }
 
+    func executed(withinMilliseconds milliseconds: UInt64) async -> Bool {
+        let deadline = environment.monotonicNanoseconds() + milliseconds * 1_000_000
+        while service.gate.executing > 0 {
+            guard environment.monotonicNanoseconds() < deadline else { return false }
+            try? await Task.sleep(nanoseconds: 200_000)
+        }
+        return await forwarded.flushed(deadline: deadline, environment: environment)
+    }
+
+    func answered(withinMilliseconds milliseconds: UInt64) async -> Bool {
+        let deadline = environment.monotonicNanoseconds() + milliseconds * 1_000_000
+        for listener in listeners.withLock({ Array($0.values) }) {
+            guard await listener.tookAnswers(deadline: deadline, environment: environment),
+                await listener.flushed(deadline: deadline, environment: environment)
+            else { return false }
+        }
+        return true
+    }
+
     var executingCount: Int { service.gate.inside }
 
     func reopen() {
@@ -173,8 +192,8 @@ final class NFSClientService: ClientService {
 
     // MARK: Protocol state
 
-    func exportProtocolState(since mark: ProtocolStateMark?) -> (state: [UInt8], mark: ProtocolStateMark) {
-        let since = mark?.face == face ? mark?.position ?? 0 : 0
+    func exportProtocolState(since marks: [ProtocolStateMark]) -> (state: [UInt8], mark: ProtocolStateMark) {
+        let since = marks.first { $0.face == face }?.position ?? 0
         let (state, addedCount) = service.duplicateRequests.export(since: since)
         return (state, ProtocolStateMark(face: face, position: addedCount))
     }

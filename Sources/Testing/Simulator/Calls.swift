@@ -1,4 +1,8 @@
+import ClusterConfiguration
+import GroupControl
+import Identity
 import MigrateOperation
+import MigrateSource
 
 /// A call that somebody waits for.
 protocol AnyExchange: AnyObject {
@@ -65,6 +69,9 @@ private final class ExchangeBox<Reply: Sendable>: @unchecked Sendable {
 }
 
 extension Network {
+    /// Nanoseconds after which a connection that nobody answers is given up.
+    private static let connectNanoseconds: UInt64 = 2_000_000_000
+
     /// Makes a call to another node; the answer, or that there was none in the call's time. It may arrive twice.
     ///
     /// - Parameters:
@@ -102,6 +109,10 @@ extension Network {
         let (node, other) = (exchange.from, exchange.to)
         exchanges.removeAll { $0.isOver }
         exchanges.append(exchange)
+        if node.cluster.isShared && isCut(from: node, to: other) {
+            scheduler.after(Self.connectNanoseconds, in: exchange.caller) { exchange.fail("connect timed out") }
+            return
+        }
         scheduler.after(node.clock.worldNanoseconds(patienceMilliseconds * 1_000_000), in: exchange.caller) {
             exchange.fail("no answer in time")
         }
@@ -138,29 +149,121 @@ extension Network {
             }
         }
     }
+}
 
-    // MARK: Between clusters
+/// The one peer of a cluster, as one process knows it.
+final class SimulatedDirectory: SourceClusterDirectory, @unchecked Sendable {
+    // Proof of Sendable: the simulator is one thread.
+    private let node: Node
+    private let process: SimulatedProcess
+    /// The node of the peer that answered last.
+    private var preferred: Node?
 
-    /// Makes a call to the other cluster.
-    func call(_ call: SourceCall, from node: Node, _ process: SimulatedProcess) async throws -> SourceReply {
-        try await exchange(
+    init(node: Node, process: SimulatedProcess) {
+        self.node = node
+        self.process = process
+    }
+
+    func sourceCluster(peerName: String) async throws -> any SourceCluster {
+        SimulatedPeer(directory: self, node: node, process: process)
+    }
+
+    /// The nodes of the peer, the one first that answered last. Their addresses are in its record: the peer tells them.
+    fileprivate var endpoints: [Node] {
+        let all = simulation.clusters[1 - node.cluster.index].nodes
+        guard let preferred else { return all }
+        return [preferred] + all.filter { $0 !== preferred }
+    }
+
+    fileprivate func answered(_ node: Node) { preferred = node }
+}
+
+/// The other cluster, over the simulated network: whoever of its nodes answers passes a call on to the one that it is for.
+struct SimulatedPeer: SourceCluster, @unchecked Sendable {
+    // Proof of Sendable: the simulator is one thread.
+    let directory: SimulatedDirectory
+    let node: Node
+    let process: SimulatedProcess
+
+    func send(_ call: SourceCall) async throws -> SourceReply {
+        if let reply = simulation.defects.answerBeforeAsking(call) {
+            node.spawn { _ = try? await sendToAny(call) }
+            return reply
+        }
+        return try await sendToAny(call)
+    }
+
+    private func sendToAny(_ call: SourceCall) async throws -> SourceReply {
+        var failure = Self.unreachable("it has no address")
+        for endpoint in directory.endpoints {
+            do {
+                let reply = try await send(call, to: endpoint)
+                directory.answered(endpoint)
+                return reply
+            } catch let error as MigrateError where error.kind == .unreachable {
+                failure = error
+            }
+        }
+        throw failure
+    }
+
+    private func send(_ call: SourceCall, to endpoint: Node) async throws -> SourceReply {
+        try await simulation.network.exchange(
             call.request.shortName,
             from: node,
             process,
-            to: simulation.clusters[1 - node.cluster.index].contact,
+            to: endpoint,
             patienceMilliseconds: call.request.patienceMilliseconds,
-            unreachable: { reason in
-                MigrateError(
-                    .unreachable,
-                    code: MigrateCode.peerUnreachable,
-                    "the peer does not answer: \(reason)",
-                    remedy: ""
-                )
-            },
+            unreachable: Self.unreachable,
             serve: { other in
                 simulation.defects.asked(call, other)
                 guard let source = other.source else { throw CancellationError() }
                 return try await source.send(call)
+            }
+        )
+    }
+
+    @Sendable private static func unreachable(_ reason: String) -> MigrateError {
+        MigrateError(.unreachable, code: MigrateCode.peerUnreachable, "the peer does not answer: \(reason)", remedy: "")
+    }
+}
+
+/// The nodes of the own cluster, over the simulated network.
+struct SimulatedNodes: GroupNodeDirectory, @unchecked Sendable {
+    // Proof of Sendable: the simulator is one thread.
+    let node: Node
+    let process: SimulatedProcess
+    let own: GroupExecutor
+
+    func node(_ uuid: ObjectUUID) async throws -> any GroupNode {
+        if node.record?.uuid == uuid { return own }
+        guard let other = node.cluster.nodes.first(where: { $0.record?.uuid == uuid }) else {
+            throw MigrateError(.nodeAway, "node \(uuid) is not in this cluster", remedy: "")
+        }
+        return SimulatedGroupNode(node: node, process: process, other: other)
+    }
+}
+
+/// Another node of the own cluster.
+private struct SimulatedGroupNode: GroupNode, @unchecked Sendable {
+    // Proof of Sendable: the simulator is one thread.
+    let node: Node
+    let process: SimulatedProcess
+    let other: Node
+
+    func send(_ call: GroupCall) async throws -> GroupReply {
+        let step = "\(call.step)".prefix { $0 != "(" }
+        let name = other.name
+        return try await simulation.network.exchange(
+            "to \(step)",
+            from: node,
+            process,
+            to: other,
+            patienceMilliseconds: call.step.patienceMilliseconds,
+            unreachable: { MigrateError(.nodeAway, "node '\(name)' does not answer: \($0)", remedy: "") },
+            serve: { other in
+                guard let executor = other.executor else { throw CancellationError() }
+                return try await executor.send(call)
             }
         )
     }

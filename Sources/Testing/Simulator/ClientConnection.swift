@@ -23,6 +23,8 @@ final class ClientConnection: @unchecked Sendable {
     private var links: [InterconnectLink] = []
     private var forwardedCount = 0
     private var isPlaceCheckScheduled = false
+    /// Answers that are on their way to the node that forwards.
+    fileprivate(set) var underWayCount = 0
     private let onAnswer: (ByteBuffer) -> Void
     private let onClose: () -> Void
     /// How often it is looked whether what waits for another node should go elsewhere by now.
@@ -122,6 +124,7 @@ final class ClientConnection: @unchecked Sendable {
         schedulePlaceCheck()
         guard let target else { return park(record) }
         forwardedCount += 1
+        gate.beginForwarding()
         links.removeAll(where: \.isEnded)
         let known = links.first { $0.target == target }
         let link = known ?? InterconnectLink(self, to: target)
@@ -129,15 +132,23 @@ final class ClientConnection: @unchecked Sendable {
         link.send(record)
     }
 
+    /// Whether an answer of another node has come that was not passed on.
+    var hasUntakenAnswers: Bool { links.contains { $0.untakenCount > 0 } }
+
+    /// Whether an answer has not come yet to the node that forwards, which lives.
+    var hasUnheardAnswers: Bool { underWayCount > 0 && !isClosed && origin?.service.process.isDead == false }
+
     /// Another node has answered.
     func takeForwarded(_ answer: ByteBuffer) {
         forwardedCount -= 1
+        gate.endForwarding()
         complete(answer)
     }
 
     /// Another node has not answered and will not.
     func takeLost(_ record: ByteBuffer) {
         forwardedCount -= 1
+        gate.endForwarding()
         park(record)
     }
 
@@ -198,6 +209,10 @@ final class InterconnectLink: @unchecked Sendable {
     private let owner: ClientConnection
     private let other: Node?
     private var remote: ClientConnection?
+    /// The same, as soon as the other side has it.
+    private var accepted: ClientConnection?
+    /// Answers that have come to this node's machine and not to its daemon.
+    private(set) var untakenCount = 0
     private var outstanding: [(xid: UInt32, record: ByteBuffer)] = []
     private var unsent: [ByteBuffer] = []
     private var isEnding = false
@@ -240,9 +255,10 @@ final class InterconnectLink: @unchecked Sendable {
             client: owner.client,
             service: service,
             for: owner,
-            onAnswer: { [self] answer in toOwner { self.answered(answer) } },
+            onAnswer: { [self] answer in passOn(answer) },
             onClose: { [self] in toOwner { self.end() } }
         )
+        accepted = connection
         service.accept(connection)
         toOwner { [self] in
             guard !isEnded else { return connection.closeByClient() }
@@ -262,6 +278,21 @@ final class InterconnectLink: @unchecked Sendable {
     }
 
     private func deliver(_ record: ByteBuffer) { toOther { self.remote?.receive(record) } }
+
+    /// Brings an answer to the node that forwards; its machine acknowledges it even while the daemon stands still.
+    private func passOn(_ answer: ByteBuffer) {
+        guard let other else { return }
+        let connection = remote ?? accepted
+        connection?.underWayCount += 1
+        ordered(1, other, node, nil) { [self] in
+            connection?.underWayCount -= 1
+            untakenCount += 1
+            later {
+                self.untakenCount -= 1
+                self.answered(answer)
+            }
+        }
+    }
 
     private func answered(_ answer: ByteBuffer) {
         guard !isEnded else { return }

@@ -29,7 +29,7 @@ final class Cluster: @unchecked Sendable {
     /// Whether the nodes share the database, so that each needs a session and looks after the others.
     var isShared: Bool { nodes.count > 1 }
 
-    /// The node that the other cluster knows.
+    /// The node that the SVM which moves is made on, or that is asked first.
     var contact: Node { nodes[0] }
 
     /// Takes the database away from all nodes, or gives it back.

@@ -1,5 +1,6 @@
 import ClusterConfiguration
 import Environment
+import GroupControl
 import Identity
 import Logging
 import MigrateOperation
@@ -52,6 +53,7 @@ final class Node: @unchecked Sendable {
     private(set) var controller: StorageController?
     private(set) var source: MigrateSource?
     private(set) var orchestrator: Orchestrator?
+    private(set) var executor: GroupExecutor?
     /// The daemon answers calls.
     private(set) var isUp = false
     /// Nothing gets from the node or to it, save to the disks.
@@ -158,6 +160,7 @@ final class Node: @unchecked Sendable {
         try await parts.source.finishSettling()
         source = parts.source
         orchestrator = parts.orchestrator
+        executor = parts.executor
         isUp = true
         simulation.trace("\(name) is up")
         try await serve(parts, controller, session, process, waiting)
@@ -224,6 +227,7 @@ final class Node: @unchecked Sendable {
         isUp = false
         source = nil
         orchestrator = nil
+        executor = nil
         controller = nil
         self.process = nil
         simulation.network.died(process, at: self, withMachine: process.hasLostMachine)
@@ -240,7 +244,7 @@ struct SimulatedParts: OwnershipObserver, @unchecked Sendable {
     // Proof of Sendable: the simulator is one thread.
     let source: MigrateSource
     let orchestrator: Orchestrator
-    private let destination: ControllerDestinationStorage
+    let executor: GroupExecutor
 
     init(
         _ node: Node,
@@ -250,18 +254,24 @@ struct SimulatedParts: OwnershipObserver, @unchecked Sendable {
         _ waiting: Waiting
     ) {
         let crashPoints = CrashPoints { name, moment in simulation.faults.reached(node, name, moment) }
+        executor = GroupExecutor(controller, waiting: waiting, addressObstacle: { _, _ in nil })
+        let group = Group(controller, SimulatedNodes(node: node, process: process, own: executor))
         source = MigrateSource(
             database: database,
-            storage: simulation.defects.sourceStorage(ControllerSourceStorage(controller), controller),
+            storage: SourceGroup(group, executor),
+            node: controller.node.uuid,
             environment: controller.environment,
             waiting: waiting,
             crashPoints: crashPoints,
             log: simulation.logger(node.name)
         )
-        destination = ControllerDestinationStorage(controller, addressObstacle: { _, _ in nil })
+        executor.answer { [weak source] call in
+            guard let source else { throw CancellationError() }
+            return try await source.sendPassedOn(call)
+        }
         orchestrator = Orchestrator(
             database: database,
-            storage: destination,
+            storage: DestinationGroup(group, executor),
             directory: SimulatedDirectory(node: node, process: process),
             node: controller.node.uuid,
             clusterName: node.cluster.name,
@@ -276,30 +286,10 @@ struct SimulatedParts: OwnershipObserver, @unchecked Sendable {
 
     func didOpen(_ svms: Set<ObjectUUID>) async throws { try await source.finishSettling(svms) }
 
-    func willRelinquish(_ volumes: [VolumeMSID]) async { await destination.stopMirrors(volumes) }
+    func willRelinquish(_ volumes: [VolumeMSID]) async { await executor.stopMirrors(volumes) }
 
-    func standIn(for nodes: Set<ObjectUUID>) async throws { try await orchestrator.rehome(from: nodes) }
-}
-
-/// The one peer of a node.
-struct SimulatedDirectory: SourceClusterDirectory, @unchecked Sendable {
-    // Proof of Sendable: the simulator is one thread.
-    let node: Node
-    let process: SimulatedProcess
-
-    func sourceCluster(peerName: String) async throws -> any SourceCluster {
-        SimulatedPeer(node: node, process: process)
-    }
-}
-
-/// The other cluster, over the simulated network.
-struct SimulatedPeer: SourceCluster, @unchecked Sendable {
-    // Proof of Sendable: the simulator is one thread.
-    let node: Node
-    let process: SimulatedProcess
-
-    func send(_ call: SourceCall) async throws -> SourceReply {
-        if let reply = simulation.defects.answerBeforeAsking(call, node, process) { return reply }
-        return try await simulation.network.call(call, from: node, process)
+    func standIn(for nodes: Set<ObjectUUID>) async throws {
+        try await source.rehome(from: nodes)
+        try await orchestrator.rehome(from: nodes)
     }
 }

@@ -115,6 +115,24 @@ final class SimulatedService: ClientService, @unchecked Sendable {
         return true
     }
 
+    func executed(withinMilliseconds milliseconds: UInt64) async -> Bool {
+        let deadline = node.clock.monotonic + milliseconds * 1_000_000
+        while file.gate.executing > 0 || connections.contains(where: \.hasUnheardAnswers) {
+            guard node.clock.monotonic < deadline else { return false }
+            await simulation.delay(200_000, process)
+        }
+        return true
+    }
+
+    func answered(withinMilliseconds milliseconds: UInt64) async -> Bool {
+        let deadline = node.clock.monotonic + milliseconds * 1_000_000
+        while connections.contains(where: \.hasUntakenAnswers) {
+            guard node.clock.monotonic < deadline else { return false }
+            await simulation.delay(200_000, process)
+        }
+        return true
+    }
+
     var executingCount: Int { file.gate.inside }
 
     func reopen() {
@@ -133,8 +151,8 @@ final class SimulatedService: ClientService, @unchecked Sendable {
         simulation.services.removeAll { $0 === self }
     }
 
-    func exportProtocolState(since mark: ProtocolStateMark?) -> (state: [UInt8], mark: ProtocolStateMark) {
-        let since = mark?.face == face ? mark?.position ?? 0 : 0
+    func exportProtocolState(since marks: [ProtocolStateMark]) -> (state: [UInt8], mark: ProtocolStateMark) {
+        let since = marks.first { $0.face == face }?.position ?? 0
         let (state, addedCount) = file.duplicateRequests.export(since: since)
         return (state, ProtocolStateMark(face: face, position: addedCount))
     }

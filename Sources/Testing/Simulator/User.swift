@@ -76,7 +76,7 @@ final class User: @unchecked Sendable {
     }
 
     /// Nodes beside the first one that have volumes of the SVM that moves.
-    private static func spreadMax(_ wanted: Int) -> Int { 0 }
+    private static func spreadMax(_ wanted: Int) -> Int { wanted }
 
     private func prepareWide() {
         wideCluster = generator.below(2)
