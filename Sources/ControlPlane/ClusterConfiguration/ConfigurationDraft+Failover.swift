@@ -89,7 +89,10 @@ extension ConfigurationDraft {
     ) throws(ManagementError) {
         let volumes = snapshot.volumes.filter { volume in aggregates.contains { $0.uuid == volume.aggregate } }
         let svms = Set(volumes.map(\.svm) + lifs.map(\.svm))
-        let found = snapshot.svms.first { svms.contains($0.uuid) && roles.contains($0.migrateRole) }
+        // One that is being deleted is deleted wherever its volumes are.
+        let found = snapshot.svms.first {
+            svms.contains($0.uuid) && roles.contains($0.migrateRole) && $0.state != .deleting
+        }
         guard let svm = found else { return }
         throw ManagementError(
             .conflict,
