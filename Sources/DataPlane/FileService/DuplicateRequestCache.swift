@@ -52,7 +52,8 @@ package struct CachedReply: Sendable {
 /// moves at a cutover, so that a request which is sent again to the new cluster gets the old answer. Volumes keep those of
 /// requests that had an effect, and they come back from there after a crash (decision 0030).
 package final class DuplicateRequestCache: Sendable {
-    /// Answers that are kept.
+    /// Answers that are kept. Those of other nodes or another cluster come on top of them, and the oldest ones go two by two
+    /// for each new one until there are no more than this.
     package static let repliesMax = 65_536
 
     /// What is known of a request.
@@ -97,6 +98,7 @@ package final class DuplicateRequestCache: Sendable {
     package func finish(_ key: RequestKey, _ reply: CachedReply) {
         let waiters = state.withLock { state in
             Self.insert(key, reply, &state)
+            Self.shrink(&state)
             return state.running.removeValue(forKey: key) ?? []
         }
         for waiter in waiters { waiter(reply) }
@@ -122,13 +124,18 @@ package final class DuplicateRequestCache: Sendable {
             state.order.append(key)
             state.addedCount += 1
         }
-        if state.replies.count > repliesMax {
+    }
+
+    /// Forgets the oldest answers. Several full caches may be taken over, one from each node of another cluster, and none may
+    /// push another one out before its clients have come.
+    private static func shrink(_ state: inout State) {
+        for _ in 0..<min(2, max(0, state.replies.count - repliesMax)) {
             state.replies[state.order[state.first]] = nil
             state.first += 1
-            if state.first > repliesMax {
-                state.order.removeFirst(state.first)
-                state.first = 0
-            }
+        }
+        if state.first > repliesMax {
+            state.order.removeFirst(state.first)
+            state.first = 0
         }
     }
 

@@ -1,4 +1,5 @@
 import FileService
+import Identity
 import NFSTypes
 import NIOCore
 
@@ -8,6 +9,9 @@ final class Client: @unchecked Sendable {
     static let registersPerClient = 3
 
     let number: Int
+    private let svm: ObjectUUID
+    /// The volume that it mounts.
+    private let path: String
     private let address: ClientAddress
     private var generator: Generator
     private var nextXID: UInt32
@@ -25,8 +29,10 @@ final class Client: @unchecked Sendable {
     /// It has stopped, as it was told to.
     private(set) var hasStopped = false
 
-    init(number: Int, generator: Generator) {
+    init(number: Int, svm: ObjectUUID, path: String, generator: Generator) {
         self.number = number
+        self.svm = svm
+        self.path = path
         self.generator = generator
         address = ClientAddress(rawValue: 0x0a00_0001 + UInt32(number))
         nextXID = UInt32(number) << 24
@@ -36,18 +42,20 @@ final class Client: @unchecked Sendable {
 
     /// What it does until it is told to stop.
     func run() {
-        var mounted = request({ NFSMessages.mount(xid: $0, path: "/volume") })
+        var mounted = request({ NFSMessages.mount(xid: $0, path: self.path) })
         root = mounted.handle()
         for index in 0..<Self.registersPerClient {
             let name = "register-\(number)-\(index)"
-            let register = simulation.registers.add(Register(name: name, isUnstable: index == 2))
+            let register = simulation.registers.add(Register(name: name, svm: svm, isUnstable: index == 2))
             simulation.registers.made(register, handle: makeFile(name))
             own.append(register)
         }
         while !simulation.clientsShallStop {
             switch generator.below(10) {
             case 0..<4: write()
-            case 4..<8: read(generator.below(simulation.registers.registers.count))
+            case 4..<8:
+                let known = simulation.registers.indices(of: svm)
+                read(known[generator.below(known.count)])
             case 8: makeAndRemove()
             default: writeUnstable()
             }
@@ -58,7 +66,7 @@ final class Client: @unchecked Sendable {
     }
 
     /// Reads every register once more.
-    func readAll() { for index in simulation.registers.registers.indices { read(index) } }
+    func readAll() { for index in simulation.registers.indices(of: svm) { read(index) } }
 
     // MARK: Operations
 
@@ -148,7 +156,9 @@ final class Client: @unchecked Sendable {
             answer = nil
             isBroken = false
             if !simulation.losesClientMessage() {
-                scheduler.after(30_000 + generator.within(0...200_000)) { connection.receive(record) }
+                scheduler.after(30_000 + generator.within(0...200_000)) {
+                    if !connection.service.node.isIsolated { connection.receive(record) }
+                }
             }
             wait(nanoseconds: generator.within(1_000_000_000...5_000_000_000))
             if let answer, let parsed = NFSMessages.Answer(answer, xid: xid) { return parsed }
@@ -159,7 +169,9 @@ final class Client: @unchecked Sendable {
 
     private func connect() -> ClientConnection? {
         if let connection, !connection.isClosed { return connection }
-        let services = simulation.services.filter { !$0.process.isDead && !$0.boundEndpoints.isEmpty }
+        let services = simulation.services.filter {
+            !$0.process.isDead && !$0.boundEndpoints.isEmpty && $0.file.svm == svm && !$0.node.isIsolated
+        }
         guard !services.isEmpty else { return nil }
         // While both clusters have the address, either may be the one that the network leads to.
         let service = services[generator.below(services.count)]
@@ -169,7 +181,7 @@ final class Client: @unchecked Sendable {
             client: address,
             service: service,
             onAnswer: { [self] answer in
-                guard !simulation.losesClientMessage() else { return }
+                guard !simulation.losesClientMessage(), !service.node.isIsolated else { return }
                 scheduler.after(30_000 + generator.within(0...200_000)) { [self] in
                     guard number == connectionNumber else { return }
                     self.answer = answer
@@ -177,6 +189,7 @@ final class Client: @unchecked Sendable {
                 }
             },
             onClose: { [self] in
+                guard !service.node.isIsolated else { return }
                 scheduler.after(30_000) { [self] in
                     guard number == connectionNumber else { return }
                     isBroken = true
