@@ -240,8 +240,8 @@ let package = Package(
         tests(
             "NFSServerTests",
             [
-                "TestKit", "XDR", "ONCRPC", "NFSTypes", "NFSServer", "FileService", "NetworkModule", "VolumeEngine",
-                "Bytes",
+                "TestKit", "HostNetwork", "XDR", "ONCRPC", "NFSTypes", "NFSServer", "FileService", "NetworkModule",
+                "VolumeEngine", "Bytes",
                 "Environment", "Identity", nioCore, nioPosix,
             ]
         ),
@@ -255,7 +255,7 @@ let package = Package(
         tests(
             "StorageControlTests",
             [
-                "TestKit", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Replication",
+                "TestKit", "HostNetwork", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Replication",
                 "VolumeEngine",
                 "Environment", "Identity", logging,
             ]
@@ -272,7 +272,7 @@ let package = Package(
         tests(
             "MigrateTests",
             [
-                "TestKit", "Saga", "MigrateOperation", "MigrateSource", "Orchestrator", "ClusterService",
+                "TestKit", "HostNetwork", "Saga", "MigrateOperation", "MigrateSource", "Orchestrator", "ClusterService",
                 "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity", logging,
                 nioCore,
                 hummingbird, asyncHTTPClient,

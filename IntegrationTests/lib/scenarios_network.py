@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 
+from etcd_member import EtcdMember
 from scenario_lab import (COMPLETE_AFTER_TROUBLE, LIF_PORT, SVM, Cluster, certificates, messages, peer, require,
                           require_moved, wait_for)
 
@@ -21,6 +22,8 @@ HOLD_BUDGET_MS = 1_000
 ABOVE_HOLD_MS_MAX = 150
 # A daemon that is killed closes its clients' connections, and they wait 3 s when they are refused meanwhile.
 KILLED_MS_MAX = 20_000
+# A LIF that moves by order.
+ORDERED_MS_MAX = 1_000
 
 
 def run(*command):
@@ -48,6 +51,14 @@ class Network:
             run("ip", "-n", switch, "link", "set", f"to-{host}", "master", "bridge", "up")
             run("ip", "-n", self.names[host], "link", "set", link, "up")
             run("ip", "-n", self.names[host], "address", "add", f"{address}/24", "dev", link)
+
+    def join(self, link, address):
+        """Gives this machine an end of the bridge, which goes with it."""
+        switch = self.names["switch"]
+        run("ip", "-n", switch, "link", "add", "to-machine", "type", "veth", "peer", "name", link, "netns", str(os.getpid()))
+        run("ip", "-n", switch, "link", "set", "to-machine", "master", "bridge", "up")
+        run("ip", "link", "set", link, "up")
+        run("ip", "address", "add", f"{address}/24", "dev", link)
 
     def inside(self, host):
         """What is put before a command that runs on a host."""
@@ -210,3 +221,58 @@ def killed(lab, network, source, destination):
     outage = client.finish()["outage_ms"]
     require(outage <= KILLED_MS_MAX, f"a client waited {outage} ms")
     return outage
+
+
+def address_moves(lab):
+    """A LIF with an address of the network moves between the nodes of a cluster, by order, there and back, and when its node is
+    killed: the node that it leaves is silent, and the client is woken."""
+    require(os.geteuid() == 0, "network namespaces can only be made by root")
+    network = Network(lab, {"one": ("eth1", f"{NETWORK}.1"), "two": ("eth1", f"{NETWORK}.2"),
+                            "client": ("eth1", f"{NETWORK}.200")})
+    network.join(f"gw{os.getpid()}", f"{NETWORK}.254")
+    etcd = EtcdMember(lab, "etcd", lab.port + 10)
+    etcd.endpoint, etcd.peer = (f"http://{NETWORK}.254:{lab.port + 10}", f"etcd=http://{NETWORK}.254:{lab.port + 11}")
+    etcd.ensemble = etcd.peer
+    etcd.start()
+    directory = lab.path("certificates")
+    certificates(directory, "authority", "authority")
+    certificates(directory, "administrator", "admin")
+    nodes = [Cluster(lab, "alpha", 8_080, address=f"{NETWORK}.{index}", prefix=network.inside(host), node=index,
+                     interconnect=8_082) for index, host in enumerate(("one", "two"), 1)]
+    for node in nodes:
+        node.etcd, node.partners = etcd, [other.node for other in nodes if other is not node]
+        node.secure(directory)
+        node.start()
+    first, second = nodes
+    first.godwit("svm", "create", "--name", SVM)
+    first.godwit("export-policy", "rule", "add", "--svm", SVM, "--policy", "default", "--clients", f"{NETWORK}.0/24",
+                 "--ro", "any", "--rw", "any", "--superuser", "any")
+    first.godwit("volume", "create", "--svm", SVM, "--name", "one", "--size", "2G", "--junction-path", "/one",
+                 "--aggregate", "aggr1")
+    first.godwit("lif", "create", "--svm", SVM, "--name", "lif1", "--address", LIF, "--netmask", "24", "--home-port",
+                 "eth1", "--home-node", first.node, "--port", str(LIF_PORT))
+    refused = first.godwit("lif", "modify", "--svm", SVM, "--lif", "lif1", "--home-node", second.node, "--home-port",
+                           "eth9", check=False)
+    require(refused.returncode != 0 and "eth9" in refused.stderr and LIF in network.addresses("one"),
+            f"a port that is not there: {refused.stderr}")
+    result = {}
+    for name, (source, target, node) in {"away": ("one", "two", second), "back": ("two", "one", first)}.items():
+        client = lab.client(name, address=LIF, prefix=network.inside("client"))
+        watch = Watch(lab, network, source, "eth1", name)
+        first.godwit("lif", "modify", "--svm", SVM, "--lif", "lif1", "--home-node", node.node)
+        require(LIF in network.addresses(target) and LIF not in network.addresses(source), f"{LIF} is not on {target}")
+        require(not network.sockets(source), f"sockets are left on {source}: {network.sockets(source)}")
+        time.sleep(1)
+        watch.require_silence()
+        result[f"{name}_outage_ms"] = client.finish()["outage_ms"]
+        require(result[f"{name}_outage_ms"] <= ORDERED_MS_MAX, f"{name}: a client waited {result}")
+    client = lab.client("failover", address=LIF, prefix=network.inside("client"), is_crash_tolerant=True)
+    first.process.kill()
+    first.process.wait()
+    # What systemd does after a daemon that was killed (ExecStopPost).
+    run(*network.inside("one"), lab.program("godwitd"), "--config", first.path("config.yaml"), "--release-addresses")
+    require(LIF not in network.addresses("one"), f"{LIF} stays on a node whose daemon was killed")
+    wait_for("the partner has the address", lambda: LIF in network.addresses("two"), 60)
+    time.sleep(1)
+    result["failover_outage_ms"] = client.finish()["outage_ms"]
+    return result
