@@ -152,9 +152,18 @@ let package = Package(
         ),
         room(
             "ManagementPlane",
+            "GroupControl",
+            [
+                "MigrateOperation", "StorageControl", "ClusterConfiguration", "Replication", "PeerTransport",
+                "HostNetwork", "Bytes", "Environment", "Identity", "VolumeEngine",
+            ]
+        ),
+        room(
+            "ManagementPlane",
             "MigrateSource",
             [
-                "MigrateOperation", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase",
+                "MigrateOperation", "GroupControl", "Saga", "StorageControl", "ClusterConfiguration",
+                "ReplicatedDatabase",
                 "Replication",
                 "Environment", "Identity", "VolumeEngine", logging,
             ]
@@ -163,8 +172,8 @@ let package = Package(
             "ManagementPlane",
             "Orchestrator",
             [
-                "MigrateOperation", "Saga", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase",
-                "Environment", "Identity", "HostNetwork",
+                "MigrateOperation", "GroupControl", "Saga", "StorageControl", "ClusterConfiguration",
+                "ReplicatedDatabase", "Environment", "Identity",
                 "VolumeEngine", "Replication", "PeerTransport", logging,
             ]
         ),
@@ -174,7 +183,8 @@ let package = Package(
             "Interfaces",
             "ClusterService",
             [
-                "MigrateOperation", "MigrateSource", "Orchestrator", "Saga", "StorageControl", "ClusterConfiguration",
+                "MigrateOperation", "GroupControl", "MigrateSource", "Orchestrator", "Saga", "StorageControl",
+                "ClusterConfiguration",
                 "Environment", "Identity", hummingbird, asyncHTTPClient, logging, nioCore,
             ]
         ),
@@ -182,7 +192,8 @@ let package = Package(
             "Interfaces",
             "RESTAPI",
             [
-                "MigrateOperation", "MigrateSource", "Orchestrator", "Replication", "Saga", "StorageControl",
+                "MigrateOperation", "GroupControl", "MigrateSource", "Orchestrator", "Replication", "Saga",
+                "StorageControl",
                 "ClusterConfiguration",
                 "ReplicatedDatabase", "Environment", "Identity", "JSON", "VolumeEngine", "TransportSecurity",
                 hummingbird,
@@ -198,7 +209,8 @@ let package = Package(
                 "Replication", "FileService", "NFSServer", "NetworkModule", "PeerTransport", "ReplicatedDatabase",
                 "ReplicatedDatabaseSQLite",
                 "ReplicatedDatabaseEtcd", "ClusterConfiguration",
-                "StorageControl", "MigrateOperation", "MigrateSource", "Orchestrator", "ClusterService", "RESTAPI",
+                "StorageControl", "MigrateOperation", "GroupControl", "MigrateSource", "Orchestrator",
+                "ClusterService", "RESTAPI",
                 argumentParser, logging, serviceLifecycle, unixSignals, yams, hummingbird, asyncHTTPClient, nioCore,
                 nioPosix,
             ]
@@ -218,7 +230,8 @@ let package = Package(
             [
                 "CSimulation", "Environment", "Identity", "Bytes", "Saga", "FileIO", "XDR", "ONCRPC", "NFSTypes",
                 "VolumeEngine", "Replication", "FileService", "NFSServer", "ReplicatedDatabase",
-                "ClusterConfiguration", "StorageControl", "MigrateOperation", "MigrateSource", "Orchestrator", logging,
+                "ClusterConfiguration", "StorageControl", "MigrateOperation", "GroupControl", "MigrateSource",
+                "Orchestrator", logging,
                 nioCore,
             ]
         ),
@@ -272,7 +285,8 @@ let package = Package(
         tests(
             "MigrateTests",
             [
-                "TestKit", "HostNetwork", "Saga", "MigrateOperation", "MigrateSource", "Orchestrator", "ClusterService",
+                "TestKit", "HostNetwork", "Saga", "Bytes", "StorageControl", "MigrateOperation", "GroupControl",
+                "MigrateSource", "Orchestrator", "ClusterService",
                 "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity", logging,
                 nioCore,
                 hummingbird, asyncHTTPClient,

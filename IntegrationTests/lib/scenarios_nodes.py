@@ -5,7 +5,7 @@ import signal
 import time
 
 from etcd_member import EtcdMember
-from scenario_lab import COMPLETE_AFTER_TROUBLE, LIF_PORT, SVM, Cluster, make_svm, peer, require, wait_for
+from scenario_lab import COMPLETE_AFTER_TROUBLE, LIF_PORT, SVM, Cluster, make_svm, peer, require, require_moved, wait_for
 
 # How long the node that holds a volume is away.
 AWAY_SECONDS = 2
@@ -84,15 +84,21 @@ def nodes(lab):
     near_ms, far_ms = near.finish()["outage_ms"], far.finish()["outage_ms"]
     lab.copy("far", files, verify=True)
 
-    # A move of such an SVM is refused with the reason; one of a single node is nobody's concern here.
+    # Both volumes and the address move to a cluster of one node, which asks any node of the source.
     beta = Cluster(lab, "beta", lab.port + 14)
     beta.start()
     for one, two in ((first, beta), (beta, first)):
         one.godwit("cluster", "peer", "create", "--name", two.name, "--address", f"{two.address}:{two.port}",
                    "--replication", f"{two.address}:{two.port + 1}", "--passphrase", "only-for-this-machine")
-    refused = beta.migrate("start", "--source-cluster", "alpha", check=False)
-    require(refused.returncode != 0 and "several nodes" in refused.stderr + refused.stdout,
-            f"a move of an SVM on two nodes: {refused.stdout}{refused.stderr}")
+    client = lab.client("moving", volume="far")
+    beta.migrate("start", "--source-cluster", "alpha")
+    record = beta.wait_state(*COMPLETE_AFTER_TROUBLE)
+    sources = sorted(pair["source"] for pair in record["godwit"]["node_pairs"])
+    require(sources == [first.node, second.node], f"the volumes came from {sources}")
+    time.sleep(1)
+    client.finish()
+    require_moved(second, beta)
+    lab.copy("far", files, verify=True)
     return {"start_ms": away_ms, "near_outage_ms": near_ms, "far_outage_ms": far_ms}
 
 
@@ -123,10 +129,10 @@ def takeover(lab):
     time.sleep(16)
     outages = {}
 
-    def under_clients(phase, body, ways=(("near", "near"), ("far", "far"), ("far", "near")), **options):
-        """Runs `body` under clients of volumes, each through the address that is at home where another volume is."""
-        clients = [lab.client(f"{volume}-through-{way}-{phase}", volume=volume, address=addresses[way], **options)
-                   for volume, way in ways]
+    def under_clients(phase, body):
+        """Runs `body` under clients of volumes, one of them through the address that is at home where another volume is."""
+        clients = [lab.client(f"{volume}-through-{way}-{phase}", volume=volume, address=addresses[way])
+                   for volume, way in (("near", "near"), ("far", "far"), ("far", "near"))]
         time.sleep(2)
         body()
         time.sleep(2)
@@ -149,9 +155,8 @@ def takeover(lab):
         wait_owner(first)
         outages["served_again"] = round((time.monotonic() - killed) * 1_000)
 
-    # What a node that is killed knew of answered calls dies with it (docs/decisions/0009); a client whose connection goes on,
-    # because another node forwards for it, cannot tell.
-    under_clients("killed", kill, ways=(("near", "near"), ("far", "far")), is_crash_tolerant=True)
+    # What a node that is killed has answered its volumes know (docs/decisions/0030).
+    under_clients("killed", kill)
     require(outages["served_again"] <= TAKEOVER_SECONDS_MAX * 1_000,
             f"the partner served {outages['served_again']} ms after the kill")
     lab.copy("far", files, verify=True)
@@ -203,11 +208,10 @@ def rehoming(lab):
         svm, address = f"{SVM}{index}", f"{lab.address[:-1]}{index + 1}"
         make_svm(source, address, (svm,), svm=svm)
         lab.copy(svm, lab.random_files(f"files-{index}", 32 << 20), address=address)
-        # What a node that is killed knew of answered calls dies with it (docs/decisions/0009).
-        client = lab.client(f"client-{index}", volume=svm, address=address, is_crash_tolerant=True)
+        client = lab.client(f"client-{index}", volume=svm, address=address)
         time.sleep(max(0, started + 16 - time.monotonic()))
         second.wait_point(point)
-        second.migrate("start", "--source-cluster", "alpha", svm=svm)
+        second.migrate("start", "--source-cluster", "alpha", "--aggr-list", "aggr2", svm=svm)
         second.reached(point)
         os.kill(second.process.pid, signal.SIGKILL)
         second.process.wait()

@@ -31,7 +31,7 @@ enum FloorOrder {
                 "StorageControl",
             ]
         ),
-        ("ManagementPlane", 5, ["MigrateOperation", "MigrateSource", "Orchestrator"]),
+        ("ManagementPlane", 5, ["MigrateOperation", "GroupControl", "MigrateSource", "Orchestrator"]),
         ("Interfaces", 6, ["ClusterService", "RESTAPI"]),
         // Below the programs, since the simulator is one; no daemon uses it.
         ("Testing", 7, ["Simulator", "TestKit"]),

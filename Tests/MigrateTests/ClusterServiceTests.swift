@@ -94,7 +94,7 @@ private func withService(
                 SourceCall(
                     operation: operation,
                     epoch: 1,
-                    request: .hold(attempt: 1, snapshot: snapshot, drainMilliseconds: 9, since: nil)
+                    request: .hold(attempt: 1, snapshot: snapshot, drainMilliseconds: 9, since: [])
                 )
             )
             #expect(reply.answer == .held([WindowStage(name: "hold", durationMicroseconds: 7)], lastAnswers: []))

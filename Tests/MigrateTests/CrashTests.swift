@@ -93,6 +93,7 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
             let current = MigrateSource(
                 database: database,
                 storage: SimulatedSource(world: world, process: process),
+                node: ObjectUUID(high: 6, low: 6),
                 environment: world.environment,
                 waiting: world.waiting(process),
                 crashPoints: process.crashPoints,

@@ -61,6 +61,7 @@ extension FairShare {
         let record = SourceRecord(
             operation: operation,
             epoch: 1,
+            owningNode: ObjectUUID(high: 9, low: 1),
             svm: ObjectUUID(high: 2, low: 2),
             svmName: "svm",
             destinationCluster: "beta"

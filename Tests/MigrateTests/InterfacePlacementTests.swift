@@ -3,7 +3,7 @@ import Environment
 import HostNetwork
 import Identity
 import MigrateOperation
-import Orchestrator
+import GroupControl
 import Testing
 
 /// Which port an interface gets that comes from another cluster.

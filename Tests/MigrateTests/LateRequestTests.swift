@@ -35,6 +35,7 @@ import Testing
         return MigrateSource(
             database: InMemoryDatabase(),
             storage: SimulatedSource(world: world, process: process),
+            node: ObjectUUID(high: 6, low: 6),
             environment: world.environment,
             waiting: world.waiting(process),
             crashPoints: meanwhile.points(point),
@@ -60,7 +61,7 @@ import Testing
 
     private func hold(_ attempt: UInt64) -> SourceRequest {
         let snapshot = OperationSnapshot(uuid: ObjectUUID(high: 7, low: attempt), name: "final")
-        return .hold(attempt: attempt, snapshot: snapshot, drainMilliseconds: 0, since: nil)
+        return .hold(attempt: attempt, snapshot: snapshot, drainMilliseconds: 0, since: [])
     }
 
     @Test func aHoldThatComesAfterItsUndoLeavesTheGateOpen() async throws {

@@ -6,6 +6,7 @@ private func record() -> SourceRecord {
     SourceRecord(
         operation: ObjectUUID(high: 1, low: 1),
         epoch: 3,
+        owningNode: ObjectUUID(high: 9, low: 1),
         svm: ObjectUUID(high: 2, low: 2),
         svmName: "svm",
         destinationCluster: "beta"

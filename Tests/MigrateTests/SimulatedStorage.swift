@@ -1,4 +1,5 @@
 import Environment
+import GroupControl
 import ClusterConfiguration
 import Identity
 import MigrateOperation
@@ -15,7 +16,12 @@ struct SimulatedSource: SourceStorage {
     let world: World
     let process: Process
 
-    func isHere(_ svm: ObjectUUID) async throws -> Bool { true }
+    func acting(as authority: GroupAuthority) -> any SourceStorage { self }
+    func note(_ record: SourceRecord) {}
+    func pass(_ call: SourceCall, of svm: ObjectUUID, to node: ObjectUUID) async throws -> SourceReply {
+        throw SimulatedFailure(deed: "a cluster of one node passes nothing on")
+    }
+    func isConcerned(by svm: ObjectUUID) async throws -> Bool { true }
 
     func describe(svmName: String) async throws -> (description: SVMDescription, findings: [PrecheckFinding])? {
         guard svmName == "svm" else { return nil }
@@ -31,7 +37,12 @@ struct SimulatedSource: SourceStorage {
             msid: volumeMSID,
             sizeBytes: 1_000,
             isSpaceGuaranteed: false,
-            usedBytes: 10
+            usedBytes: 10,
+            source: VolumeSource(
+                nodeName: "alpha-01",
+                endpoint: PeerEndpoint(address: "127.0.0.1", port: 1),
+                secret: "secret"
+            )
         )
         let description = SVMDescription(
             uuid: svmUUID,
@@ -39,9 +50,7 @@ struct SimulatedSource: SourceStorage {
             clusterName: "alpha",
             clusterUUID: ObjectUUID(high: 12, low: 12),
             protocolVersion: migrateProtocolVersion,
-            replicationAddress: "127.0.0.1",
-            replicationPort: 1,
-            replicationSecret: "secret",
+            services: [],
             volumes: [volume],
             interfaces: [],
             configuration: SVMConfiguration(svm: record, exportPolicies: [], volumes: [], interfaces: [])
@@ -79,7 +88,7 @@ struct SimulatedSource: SourceStorage {
     func mirrorStates(of svm: ObjectUUID) async throws -> [VolumeMSID: MirrorState] {
         try world.deed("source-mirrors", process) { [volumeMSID: $0.mirrorIsInSync ? .inSync : .outOfSync] }
     }
-    func holdGate(of svm: ObjectUUID) async throws {
+    func holdGate(of svm: ObjectUUID, attempt: UInt64) async throws {
         try world.deed("source-hold", process) { $0.sourceGateIsOpen = false }
     }
     func drainGate(of svm: ObjectUUID, withinMilliseconds: UInt64) async throws -> Bool {
@@ -91,11 +100,11 @@ struct SimulatedSource: SourceStorage {
     }
     func exportProtocolState(
         of svm: ObjectUUID,
-        since mark: ProtocolStateMark?
-    ) async throws -> (state: [UInt8], mark: ProtocolStateMark) {
-        try world.deed("source-export", process) { _ in ([1, 2, 3], ProtocolStateMark(face: 1, position: 3)) }
+        since marks: [ProtocolStateMark]
+    ) async throws -> (state: [UInt8], marks: [ProtocolStateMark]) {
+        try world.deed("source-export", process) { _ in ([1, 2, 3], [ProtocolStateMark(face: 1, position: 3)]) }
     }
-    func reopenGate(of svm: ObjectUUID) async throws {
+    func reopenGate(of svm: ObjectUUID, attempt: UInt64) async throws {
         try world.deed("source-reopen", process) { state in
             if state.sourceIsRecordedRunning { state.sourceGateIsOpen = true }
         }
@@ -111,7 +120,7 @@ struct SimulatedSource: SourceStorage {
             state.mirrorIsInSync = false
         }
     }
-    func contentHash(of volume: VolumeMSID, snapshot: ObjectUUID) async throws -> String {
+    func contentHash(of volume: VolumeMSID, in svm: ObjectUUID, snapshot: ObjectUUID) async throws -> String {
         try world.deed("source-hash", process) { state in
             guard let content = state.sourceSnapshots[snapshot] else { throw SimulatedFailure(deed: "no snapshot") }
             return contentHashText(UInt64(content))
@@ -124,10 +133,11 @@ struct SimulatedSource: SourceStorage {
 
 /// The destination's storage in the simulated world.
 struct SimulatedDestination: DestinationStorage {
-    func isHere(_ svm: SVMDescription) async throws -> Bool { true }
-
     let world: World
     let process: Process
+
+    func acting(as authority: GroupAuthority) -> any DestinationStorage { self }
+    func isReady(for svm: SVMDescription) async throws -> Bool { true }
 
     func precheck(
         _ svm: SVMDescription,
@@ -189,7 +199,7 @@ struct SimulatedDestination: DestinationStorage {
         }
     }
     func transfer(
-        _ volume: VolumeMSID,
+        _ volume: VolumeDescription,
         of svm: SVMDescription,
         upTo snapshot: ObjectUUID,
         throttleBytesPerSecond: UInt64
@@ -204,7 +214,7 @@ struct SimulatedDestination: DestinationStorage {
             return statistics
         }
     }
-    func startSynchronous(_ volume: VolumeMSID, of svm: SVMDescription) async throws {
+    func startSynchronous(_ svm: SVMDescription) async throws {
         try world.deed("start-synchronous", process) { state in
             guard state.destinationIsReplica, state.sourceIsBound else { throw SimulatedFailure(deed: "no source") }
             state.destinationContent = state.sourceContent
@@ -219,13 +229,27 @@ struct SimulatedDestination: DestinationStorage {
             failure: nil
         )
     }
-    func stopMirror(_ volume: VolumeMSID) async throws {
+    func mirrorStatuses(of svm: SVMDescription) async throws -> [VolumeMSID: VolumeMirrorStatus] {
+        [volumeMSID: mirrorStatus(of: volumeMSID)]
+    }
+    func nodeName(holding volume: VolumeMSID) -> String { "beta-01" }
+    func stopMirrors(_ volumes: [VolumeMSID], of svm: SVMDescription) async throws {
+        if volumes.isEmpty { return }
         try world.deed("stop-mirror", process) { $0.mirrorIsInSync = false }
     }
-    func hasSnapshot(_ snapshot: ObjectUUID, _ volume: VolumeMSID) async throws -> Bool {
-        try world.deed("has-snapshot", process) { $0.destinationSnapshots[snapshot] != nil }
+    func awaitSnapshot(
+        _ snapshot: ObjectUUID,
+        of svm: SVMDescription,
+        withinMilliseconds: UInt64
+    ) async throws -> [VolumeMSID] {
+        let deadline = world.environment.monotonicNanoseconds() + withinMilliseconds * 1_000_000
+        while try world.deed("has-snapshot", process, { $0.destinationSnapshots[snapshot] == nil }) {
+            guard world.environment.monotonicNanoseconds() < deadline else { return [volumeMSID] }
+            try await world.waiting(process).nanoseconds(500_000)
+        }
+        return []
     }
-    func setReplica(_ isReplica: Bool, _ volume: VolumeMSID) async throws {
+    func setReplica(_ isReplica: Bool, of svm: SVMDescription) async throws {
         try world.deed("set-replica", process) { $0.destinationIsReplica = isReplica }
     }
     func deleteSnapshots(_ snapshots: [ObjectUUID], of svm: SVMDescription) async throws {
@@ -264,7 +288,7 @@ struct SimulatedDestination: DestinationStorage {
     func recordServing(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
         try world.deed("record-serving", process) { $0.destinationIsRecordedServing = true }
     }
-    func contentHash(of volume: VolumeMSID, snapshot: ObjectUUID) async throws -> String {
+    func contentHash(of volume: VolumeMSID, in svm: SVMDescription, snapshot: ObjectUUID) async throws -> String {
         try world.deed("destination-hash", process) { state in
             guard let content = state.destinationSnapshots[snapshot] else {
                 throw SimulatedFailure(deed: "no snapshot")

@@ -189,4 +189,17 @@ struct FailoverTests {
         #expect(down(18 * second, ["a"]) == [Self.b.uuid, Self.c.uuid])
         #expect(down(19 * second, ["a", "b", "c"]).isEmpty)
     }
+
+    /// A node that has just started may be the heir of one that dies right then: the others leave it to it.
+    @Test func nodeThatWasSeenIsNotWaitedForAfterAStart() {
+        let second: UInt64 = 1_000_000_000
+        var detector = FailureDetector(nowNanoseconds: 0)
+        func down(_ now: UInt64, _ up: Set<String>) -> Set<ObjectUUID> {
+            detector.down(among: Self.nodes, nowNanoseconds: now) { up.contains($0.name) }
+        }
+        #expect(down(second, ["a", "b"]).isEmpty)
+        #expect(down(2 * second, ["a"]).isEmpty)
+        #expect(down(3 * second, ["a"]) == [Self.b.uuid])
+        #expect(down(15 * second, ["a"]) == [Self.b.uuid, Self.c.uuid])
+    }
 }

@@ -4,9 +4,9 @@ import Testing
 /// The simulator is honest: a seed is one run, what is planted is found, and what was found once stays found.
 @Suite(.serialized) struct SimulatorTests {
     @Test func aSeedHasOneTrace() throws {
-        for seed in ["3", "17", "46"] {
-            let first = try Program.run("--seed", seed, "--trace")
-            let second = try Program.run("--seed", seed, "--trace")
+        for (seed, nodes) in [("3", "3"), ("17", "1"), ("46", "3")] {
+            let first = try Program.run("--seed", seed, "--nodes", nodes, "--trace")
+            let second = try Program.run("--seed", seed, "--nodes", nodes, "--trace")
             #expect(first.lines.count > 100)
             #expect(first.lines == second.lines)
         }
@@ -20,18 +20,36 @@ import Testing
         let among = try Program.run("--seeds", "10..12", "--worker")
         let digest = try #require(alone.summary.firstMatch(of: /"digest":"([0-9a-f]+)"/)?.1)
         #expect(among.lines.count == 3)
-        #expect(among.summary.split(separator: "\t")[5] == digest)
+        #expect(among.summary.split(separator: "\t")[6] == digest)
     }
 
     /// Production code has none of these; the simulator plants them into its own network, disks and go-betweens.
-    @Test(arguments: ["destination-first", "early-release", "checkpoint-before-data"])
-    func aPlantedDefectIsFound(_ defect: String) throws {
-        let outcome = try Program.run("--seeds", "1..999", "--defect", defect, "--until-failure")
+    @Test(arguments: [
+        (defect: "destination-first", nodes: "1", words: "both clusters"),
+        (defect: "early-release", nodes: "1", words: "both clusters"),
+        (defect: "checkpoint-before-data", nodes: "1", words: ""),
+        (defect: "early-release", nodes: "3", words: "both clusters"),
+        (defect: "lockless-open", nodes: "3", words: "has open"),
+        (defect: "deaf-owner", nodes: "3", words: "has not opened it"),
+        (defect: "endless-session", nodes: "3", words: "nobody has taken over"),
+    ])
+    func aPlantedDefectIsFound(_ planted: (defect: String, nodes: String, words: String)) throws {
+        let (defect, nodes) = (planted.defect, planted.nodes)
+        let outcome = try Program.run(
+            "--seeds",
+            "1..999",
+            "--nodes",
+            nodes,
+            "--defect",
+            defect,
+            "--until-failure"
+        )
         #expect(outcome.status == 1, "\(defect) was not found in 999 seeds: \(outcome.summary)")
+        #expect(planted.words.isEmpty || outcome.lines.contains { $0.contains(planted.words) }, "\(outcome.lines)")
         let found = outcome.lines.first.flatMap { $0.split(separator: " ").dropFirst().first } ?? ""
         let seed = String(found.prefix { $0 != ":" })
         // Without the defect the same seed is whole.
-        #expect(try Program.run("--seed", seed).status == 0)
+        #expect(try Program.run("--seed", seed, "--nodes", nodes).status == 0)
     }
 
     /// Bugs of the product that the simulator has found, by the seed that found each.
@@ -42,16 +60,24 @@ import Testing
         (seed: "145", bug: "the same, met by an increment"),
     ])
     func aFoundBugStaysFixed(_ found: (seed: String, bug: String)) throws {
-        let outcome = try Program.run("--seed", found.seed)
+        let outcome = try Program.run("--seed", found.seed, "--nodes", "1")
         #expect(outcome.status == 0, "\(found.bug) again: \(outcome.lines)")
     }
 
     @Test func aFailureIsMinimised() throws {
-        let outcome = try Program.run("--seeds", "1..999", "--defect", "checkpoint-before-data", "--until-failure")
+        let outcome = try Program.run(
+            "--seeds",
+            "1..999",
+            "--nodes",
+            "1",
+            "--defect",
+            "checkpoint-before-data",
+            "--until-failure"
+        )
         let line = try #require(outcome.lines.first)
         let seed = String(line.split(separator: " ")[1].prefix { $0 != ":" })
-        let whole = try Program.run("--seed", seed, "--defect", "checkpoint-before-data")
-        let small = try Program.run("--seed", seed, "--defect", "checkpoint-before-data", "--minimize")
+        let whole = try Program.run("--seed", seed, "--nodes", "1", "--defect", "checkpoint-before-data")
+        let small = try Program.run("--seed", seed, "--nodes", "1", "--defect", "checkpoint-before-data", "--minimize")
         #expect(small.status == 1)
         let count = { (outcome: Program.Outcome) in outcome.lines.count { $0.hasPrefix("fault ") } }
         #expect(count(small) >= 1 && count(small) <= count(whole))
@@ -60,6 +86,7 @@ import Testing
     @Test func badInputIsRefusedWithARemedy() throws {
         #expect(try Program.run().status == 64)
         #expect(try Program.run("--seeds", "9..1").status == 64)
+        #expect(try Program.run("--seed", "1", "--nodes", "0").status == 64)
         #expect(try Program.run("--seed", "1", "--defect", "nonesuch").status == 64)
         #expect(try Program.run("--seeds", "1..2", "--trace").status == 64)
     }

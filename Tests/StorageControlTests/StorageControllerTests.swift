@@ -47,7 +47,7 @@ final class RecordingService: ClientService {
             state.endpoints = []
         }
     }
-    func exportProtocolState(since mark: ProtocolStateMark?) -> (state: [UInt8], mark: ProtocolStateMark) {
+    func exportProtocolState(since marks: [ProtocolStateMark]) -> (state: [UInt8], mark: ProtocolStateMark) {
         ([], ProtocolStateMark(face: 0, position: 0))
     }
     func importProtocolState(_ state: [UInt8]) throws {}

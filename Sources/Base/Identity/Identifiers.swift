@@ -23,29 +23,50 @@ package struct ObjectUUID: Hashable, Sendable, Comparable, CustomStringConvertib
 
     /// Reads the written form; nil when it is not one.
     package init?(_ text: String) {
-        let groups = text.split(separator: "-", omittingEmptySubsequences: false)
-        guard groups.map(\.utf8.count) == [8, 4, 4, 4, 12] else { return nil }
-        let digits = groups.joined()
-        guard digits.utf8.allSatisfy({ Character(UnicodeScalar($0)).isHexDigit }),
-            let high = UInt64(digits.prefix(16), radix: 16), let low = UInt64(digits.suffix(16), radix: 16)
-        else { return nil }
+        // Byte by byte: every record that is read has several of them.
+        var (high, low): (UInt64, UInt64) = (0, 0)
+        var position = 0
+        for byte in text.utf8 {
+            if Self.hyphens.contains(position) {
+                guard byte == UInt8(ascii: "-") else { return nil }
+            } else {
+                guard position < Self.writtenBytes, let digit = Self.digit(byte) else { return nil }
+                if position < Self.hyphens[2] { high = high << 4 | digit } else { low = low << 4 | digit }
+            }
+            position += 1
+        }
+        guard position == Self.writtenBytes else { return nil }
         self.init(high: high, low: low)
+    }
+
+    private static let writtenBytes = 36
+    /// Where the hyphens of the written form are; the third one is between the two halves.
+    private static let hyphens = [8, 13, 18, 23]
+
+    private static func digit(_ byte: UInt8) -> UInt64? {
+        switch byte {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): UInt64(byte - UInt8(ascii: "0"))
+        case UInt8(ascii: "a")...UInt8(ascii: "f"): UInt64(byte - UInt8(ascii: "a") + 10)
+        case UInt8(ascii: "A")...UInt8(ascii: "F"): UInt64(byte - UInt8(ascii: "A") + 10)
+        default: nil
+        }
     }
 
     /// The written form, in lower case.
     package var description: String {
-        let digits = Self.hexadecimal(high) + Self.hexadecimal(low)
-        var text = ""
-        for (index, digit) in digits.enumerated() {
-            if [8, 12, 16, 20].contains(index) { text.append("-") }
-            text.append(digit)
+        String(unsafeUninitializedCapacity: Self.writtenBytes) { text in
+            var shift = 64
+            for position in 0..<Self.writtenBytes {
+                if Self.hyphens.contains(position) {
+                    text[position] = UInt8(ascii: "-")
+                    continue
+                }
+                shift = shift == 0 ? 60 : shift - 4
+                let digit = UInt8(truncatingIfNeeded: (position < Self.hyphens[2] ? high : low) >> shift & 15)
+                text[position] = digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10
+            }
+            return Self.writtenBytes
         }
-        return text
-    }
-
-    private static func hexadecimal(_ value: UInt64) -> String {
-        let digits = String(value, radix: 16)
-        return String(repeating: "0", count: 16 - digits.count) + digits
     }
 
     /// Orders identifiers by their bytes.

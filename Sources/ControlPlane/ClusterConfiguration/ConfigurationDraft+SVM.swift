@@ -151,7 +151,6 @@ extension ConfigurationDraft {
         for node in [record.homeNode, record.currentNode].compactMap({ $0 }) where snapshot.node(node) == nil {
             throw .notFound("node", node.description, target: "location.home_node")
         }
-        try checkNode(snapshot.node(serving: record), of: record.svm, "LIF '\(record.name)'")
         let siblings = snapshot.lifs(of: record.svm).filter { $0.uuid != record.uuid }
         try unique(record.name, "LIF", siblings.contains { $0.name == record.name })
         guard siblings.count < ConfigurationLimits.lifsPerSVMMax else {

@@ -46,7 +46,6 @@ extension ConfigurationDraft {
                 target: "snapshot_policy.name"
             )
         }
-        try checkNode(snapshot.node(holding: record), of: record.svm, "volume '\(record.name)'")
         try checkJunction(record, siblings)
         try checkSize(record)
         edit { snapshot in

@@ -92,21 +92,6 @@ package struct ConfigurationDraft {
         try settleInterfaces(beside: record.uuid)
     }
 
-    /// An SVM that takes part in a migrate stays on the node that it is on.
-    func checkNode(_ node: NodeRecord?, of svm: ObjectUUID, _ what: String) throws(ManagementError) {
-        guard let record = snapshot.svm(svm), record.migrateRole != .none, let node else { return }
-        let others = snapshot.volumes(of: svm).compactMap { snapshot.node(holding: $0) }
-        guard let other = others.first(where: { $0.uuid != node.uuid }) else { return }
-        throw ManagementError(
-            .conflict,
-            "svm_in_migrate",
-            "\(what) cannot be on node '\(node.name)': SVM '\(record.name)' takes part in a migrate and is on node "
-                + "'\(other.name)'",
-            remedy: "use that node, or wait until the migrate has ended",
-            target: "svm"
-        )
-    }
-
     /// Gives LIFs from the time of one node that node, before there is a second one.
     private mutating func settleInterfaces(beside new: ObjectUUID) throws(ManagementError) {
         guard let first = snapshot.nodes.first(where: { $0.uuid != new })?.uuid else { return }
@@ -182,7 +167,9 @@ package struct ConfigurationDraft {
             "cluster peer",
             snapshot.peers.contains { $0.name == record.name && $0.uuid != record.uuid }
         )
-        try ConfigurationChecks.port(record.service.port, target: "remote.ip_addresses")
+        for service in record.services {
+            try ConfigurationChecks.port(service.port, target: "remote.ip_addresses")
+        }
         guard record.passphrase.count >= ConfigurationLimits.passphraseLengthMin else {
             throw ManagementError(
                 .invalid,

@@ -80,6 +80,10 @@ package struct ClusterPeerRecord: ConfigurationRecord {
     package var name: String
     /// Where the cluster service of the other cluster listens.
     package var service: NetworkEndpoint
+    /// Where it listens on other nodes, as the user knows; nil for nowhere.
+    package var otherServices: [NetworkEndpoint]?
+    /// Where it listens on other nodes, as the other cluster has told; nil until then.
+    package var learnedServices: [NetworkEndpoint]?
     /// Where the other cluster serves replication; nil until it has told.
     package var replication: NetworkEndpoint?
     /// The passphrase that both clusters were given. It proves who they are to each other and never leaves the
@@ -91,14 +95,25 @@ package struct ClusterPeerRecord: ConfigurationRecord {
         uuid: ObjectUUID,
         name: String,
         service: NetworkEndpoint,
+        otherServices: [NetworkEndpoint]? = nil,
         replication: NetworkEndpoint? = nil,
         passphrase: String
     ) {
         self.uuid = uuid
         self.name = name
         self.service = service
+        self.otherServices = otherServices
         self.replication = replication
         self.passphrase = passphrase
+    }
+
+    /// All addresses of its cluster service, each once, those first that the user gave.
+    package var services: [NetworkEndpoint] {
+        var found: [NetworkEndpoint] = []
+        for endpoint in [service] + (otherServices ?? []) + (learnedServices ?? []) where !found.contains(endpoint) {
+            found.append(endpoint)
+        }
+        return found
     }
 
     /// Where it lives.

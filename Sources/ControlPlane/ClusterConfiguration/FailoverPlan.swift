@@ -73,9 +73,13 @@ package struct FailureDetector: Sendable {
     /// How long a node must not have been seen. Its session outlives it by the lease anyway; this is for one that loses its
     /// session for a moment.
     package static let absenceNanosecondsMin: UInt64 = 1_000_000_000
-    /// How long nobody is down after a start: the nodes of a cluster start one after another.
+    /// How long after a start nobody is down who has not been seen yet: the nodes of a cluster start one after another.
+    ///
+    /// One that was seen is not waited for: others may hold the node that has just started for the heir, and do nothing
+    /// themselves.
     package static let startNanoseconds: UInt64 = 15_000_000_000
 
+    private var seen: Set<ObjectUUID> = []
     private var absentSince: [ObjectUUID: UInt64] = [:]
     private let startedNanoseconds: UInt64
 
@@ -92,10 +96,16 @@ package struct FailureDetector: Sendable {
         nowNanoseconds: UInt64,
         isUp: (NodeRecord) -> Bool
     ) -> Set<ObjectUUID> {
-        let absent = nodes.filter { !isUp($0) }.map(\.uuid)
+        let present = nodes.filter(isUp).map(\.uuid)
+        seen.formUnion(present)
+        let absent = nodes.map(\.uuid).filter { !present.contains($0) }
         absentSince = absentSince.filter { absent.contains($0.key) }
         for node in absent where absentSince[node] == nil { absentSince[node] = nowNanoseconds }
-        guard nowNanoseconds >= startedNanoseconds + Self.startNanoseconds else { return [] }
-        return Set(absent.filter { nowNanoseconds >= absentSince[$0]! + Self.absenceNanosecondsMin })
+        let isStarted = nowNanoseconds >= startedNanoseconds + Self.startNanoseconds
+        return Set(
+            absent.filter { node in
+                (isStarted || seen.contains(node)) && nowNanoseconds >= absentSince[node]! + Self.absenceNanosecondsMin
+            }
+        )
     }
 }

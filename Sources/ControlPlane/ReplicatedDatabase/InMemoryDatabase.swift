@@ -2,22 +2,34 @@ import Synchronization
 
 /// A `ReplicatedDatabase` in the memory of one process: the model that every other engine is compared with, and the
 /// database of tests. Nothing survives the process.
-package final class InMemoryDatabase: ReplicatedDatabase {
+package final class InMemoryDatabase: LeasingDatabase {
     private struct State {
         var records: [String: DatabaseRecord] = [:]
         var revision: Int64 = 0
         var compactedRevision: Int64 = 0
         var history: [WatchEvent] = []
         var hub = WatchHub()
+        /// The keys of each lease.
+        var leases: [Int64: Set<String>] = [:]
+        var nextLease: Int64 = 1
     }
 
     private let state = Mutex(State())
     private let historyRevisionsMax: Int64
+    private let onCommit: @Sendable ([WatchEvent]) -> Void
 
     /// An empty database at revision 0.
     ///
-    /// - Parameter historyRevisionsMax: how many revisions back a watch may start.
-    package init(historyRevisionsMax: Int64 = 10_000) { self.historyRevisionsMax = historyRevisionsMax }
+    /// - Parameters:
+    ///   - historyRevisionsMax: how many revisions back a watch may start.
+    ///   - onCommit: told of the changes of each transaction, in their order, before it returns.
+    package init(
+        historyRevisionsMax: Int64 = 10_000,
+        onCommit: @escaping @Sendable ([WatchEvent]) -> Void = { _ in }
+    ) {
+        self.historyRevisionsMax = historyRevisionsMax
+        self.onCommit = onCommit
+    }
 
     /// The record at a key.
     package func get(_ key: String) async throws(DatabaseError) -> DatabaseRecord? {
@@ -37,6 +49,26 @@ package final class InMemoryDatabase: ReplicatedDatabase {
         when conditions: [DatabaseCondition],
         _ changes: [DatabaseChange]
     ) async throws(DatabaseError) -> TransactionOutcome {
+        try await transact(when: conditions, changes, with: nil)
+    }
+
+    /// The same; what is put lives as long as the lease, which must be there.
+    package func transact(
+        when conditions: [DatabaseCondition],
+        _ changes: [DatabaseChange],
+        with lease: DatabaseLease?
+    ) async throws(DatabaseError) -> TransactionOutcome {
+        if let lease, state.withLock({ $0.leases[lease.identifier] == nil }) {
+            throw DatabaseError(.unavailable, "the lease has ended; grant another one and try again")
+        }
+        return commit(when: conditions, changes, with: lease)
+    }
+
+    private func commit(
+        when conditions: [DatabaseCondition],
+        _ changes: [DatabaseChange],
+        with lease: DatabaseLease?
+    ) -> TransactionOutcome {
         let (outcome, ended) = state.withLock { state -> (TransactionOutcome, [WatchHub.EndedWatch]) in
             for condition in conditions where !Self.holds(condition, state.records) {
                 return (.conflicted(revision: state.revision), [])
@@ -49,6 +81,11 @@ package final class InMemoryDatabase: ReplicatedDatabase {
             guard !events.isEmpty else { return (.committed(revision: state.revision), []) }
             state.revision = revision
             state.history.append(contentsOf: events)
+            for event in events {
+                for other in state.leases.keys { state.leases[other]?.remove(event.key) }
+                if let lease, event.value != nil { state.leases[lease.identifier]?.insert(event.key) }
+            }
+            onCommit(events)
             Self.compact(&state, keeping: historyRevisionsMax)
             return (.committed(revision: revision), state.hub.publish(events))
         }
@@ -76,6 +113,31 @@ package final class InMemoryDatabase: ReplicatedDatabase {
         continuation.onTermination = { [weak self] _ in self?.state.withLock { $0.hub.remove(added.identifier) } }
         added.ended?.finish()
         return stream
+    }
+
+    // MARK: Leases
+
+    /// Begins a lease, which lives until it is revoked: whoever uses this database says when its time is over.
+    package func grantLease(seconds: Int64) async throws(DatabaseError) -> DatabaseLease {
+        state.withLock { state in
+            defer { state.nextLease += 1 }
+            state.leases[state.nextLease] = []
+            return DatabaseLease(identifier: state.nextLease, seconds: seconds)
+        }
+    }
+
+    /// Whether a lease is there.
+    package func renew(_ lease: DatabaseLease) async throws(DatabaseError) -> Bool {
+        state.withLock { $0.leases[lease.identifier] != nil }
+    }
+
+    /// Ends a lease and with it its keys; no error when it has ended already.
+    package func revoke(_ lease: DatabaseLease) async throws(DatabaseError) { end(lease) }
+
+    /// The same, for whoever keeps the time.
+    package func end(_ lease: DatabaseLease) {
+        let keys = state.withLock { $0.leases.removeValue(forKey: lease.identifier) } ?? []
+        _ = commit(when: [], keys.sorted(by: utf8Precedes).map { .delete(key: $0) }, with: nil)
     }
 
     private static func holds(_ condition: DatabaseCondition, _ records: [String: DatabaseRecord]) -> Bool {

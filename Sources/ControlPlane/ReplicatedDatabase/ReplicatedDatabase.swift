@@ -101,3 +101,36 @@ package protocol ReplicatedDatabase: Sendable {
     /// Every change of keys under `prefix` after `revision`, in order, without gaps.
     func watch(prefix: String, after revision: Int64) -> AsyncThrowingStream<WatchEvent, any Error>
 }
+
+/// A promise to a database to be there: keys that are put with it go when it is not renewed in time.
+///
+/// Nobody may conclude from a key that is still there that its owner lives, nor from one that has gone that it is dead: a
+/// new leader gives every lease its whole time again. What needs an owner compares a revision in its transaction.
+package struct DatabaseLease: Equatable, Sendable {
+    /// Its number.
+    package let identifier: Int64
+    /// Seconds that it lives after each renewal: what was granted, which may be more than was asked for.
+    package let seconds: Int64
+
+    /// Makes a lease.
+    package init(identifier: Int64, seconds: Int64) {
+        self.identifier = identifier
+        self.seconds = seconds
+    }
+}
+
+/// A database that several nodes share, and in which keys can live as long as their owner does.
+package protocol LeasingDatabase: ReplicatedDatabase {
+    /// Begins a lease.
+    func grantLease(seconds: Int64) async throws(DatabaseError) -> DatabaseLease
+    /// Lets a lease live for its whole time again; false when it has ended.
+    func renew(_ lease: DatabaseLease) async throws(DatabaseError) -> Bool
+    /// Ends a lease and with it its keys; no error when it has ended already.
+    func revoke(_ lease: DatabaseLease) async throws(DatabaseError)
+    /// `transact`, where what is put lives as long as the lease.
+    func transact(
+        when conditions: [DatabaseCondition],
+        _ changes: [DatabaseChange],
+        with lease: DatabaseLease?
+    ) async throws(DatabaseError) -> TransactionOutcome
+}

@@ -78,7 +78,7 @@ package final class EtcdDatabase: ReplicatedDatabase {
     package func transact(
         when conditions: [DatabaseCondition],
         _ changes: [DatabaseChange],
-        with lease: EtcdLease?
+        with lease: DatabaseLease?
     ) async throws(DatabaseError) -> TransactionOutcome {
         let answer: EtcdTransactionResponse = try await client.call(
             "/v3/kv/txn",
@@ -149,7 +149,7 @@ struct KeyNames: Sendable {
         }
     }
 
-    func operations(_ change: EffectiveChange, _ lease: EtcdLease?) -> [EtcdOperation] {
+    func operations(_ change: EffectiveChange, _ lease: DatabaseLease?) -> [EtcdOperation] {
         switch change {
         case .put(let key, let value):
             [

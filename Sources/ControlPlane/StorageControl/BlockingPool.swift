@@ -13,6 +13,9 @@ package struct BlockingPool: Sendable {
     /// A pool whose threads somebody else has: `execute` runs what it is given beside its caller.
     package init(execute: @escaping @Sendable (@escaping @Sendable () -> Void) -> Void) { self.execute = execute }
 
+    /// Begins a blocking call on a thread of the pool.
+    package func start(_ body: @escaping @Sendable () -> Void) { execute(body) }
+
     /// Runs a blocking call on a thread of the pool and returns what it returns.
     package func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
         try await withCheckedThrowingContinuation { continuation in

@@ -81,15 +81,21 @@ package protocol ClientService: Sendable {
     func hold()
     /// Waits until nothing is being executed and every answer has left and is acknowledged; false at the deadline.
     func drained(withinMilliseconds: UInt64) async -> Bool
+    /// Waits until nothing is being executed here and the answers to requests of other nodes have left; requests that other
+    /// nodes execute do not count. False at the deadline.
+    func executed(withinMilliseconds: UInt64) async -> Bool
+    /// Waits until what other nodes have answered has been passed on, and every client has acknowledged its answers; false
+    /// at the deadline.
+    func answered(withinMilliseconds: UInt64) async -> Bool
     /// Requests that are being executed now.
     var executingCount: Int { get }
     /// Held requests run, and new ones too.
     func reopen()
     /// Closes listeners and connections; held requests are dropped.
     func close() async
-    /// What must move with the SVM beside its volumes: duplicate request cache, mounts, known connections. With the mark of an earlier
-    /// call of this face only what has come since; without one, or with that of another face, everything.
-    func exportProtocolState(since mark: ProtocolStateMark?) -> (state: [UInt8], mark: ProtocolStateMark)
+    /// What must move with the SVM beside its volumes: duplicate request cache, mounts, known connections. With the mark of
+    /// an earlier call of this face among the given ones only what has come since; otherwise everything.
+    func exportProtocolState(since marks: [ProtocolStateMark]) -> (state: [UInt8], mark: ProtocolStateMark)
     /// Takes over what `exportProtocolState` gave on the other cluster.
     func importProtocolState(_ state: [UInt8]) throws
 }
@@ -101,6 +107,13 @@ extension ClientService {
     package func abandon(_ endpoint: NetworkEndpoint) async { await unbind(endpoint) }
     package func connections(at endpoint: NetworkEndpoint) -> [TransportConnection] { [] }
     package func expect(_ connections: [TransportConnection]) {}
+}
+
+extension ClientService {
+    /// A face without other nodes drains at once.
+    package func executed(withinMilliseconds limit: UInt64) async -> Bool { await drained(withinMilliseconds: limit) }
+    /// A face without other nodes has drained with `executed`.
+    package func answered(withinMilliseconds: UInt64) async -> Bool { true }
 }
 
 /// Makes the face of an SVM; given to the controller when the daemon is put together.

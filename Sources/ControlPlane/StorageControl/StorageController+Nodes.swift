@@ -34,34 +34,26 @@ extension StorageController {
     }
 }
 
-// What this node alone can do for an SVM.
+// What group control asks of the runtime of a node.
 extension StorageController {
-    /// Whether no other node holds volumes of an SVM. Asked in the window of a cutover: the configuration that was made so
-    /// last says it, without the database.
-    package func isHere(_ svm: ObjectUUID) async throws(ManagementError) -> Bool {
-        var snapshot = state.withLock { $0.reconciled }
-        if snapshot.guardRevision == 0 { snapshot = try await store.snapshot() }
-        guard snapshot.nodes.count > 1 else { return true }
-        return snapshot.volumes(of: svm).allSatisfy { isHere($0, snapshot) }
-    }
+    /// The configuration that was made so last: what this node knows without the database.
+    package var reconciledConfiguration: ConfigurationSnapshot { state.withLock { $0.reconciled } }
 
-    /// Why this node alone cannot move an SVM: volumes and LIFs of it on other nodes.
-    package func obstaclesToMoving(_ svm: SVMRecord, _ snapshot: ConfigurationSnapshot) -> [ManagementError] {
-        let volumes = snapshot.volumes(of: svm.uuid).filter { !isHere($0, snapshot) }.map { record in
-            ("volume '\(record.name)'", snapshot.node(holding: record)?.name ?? "?")
+    /// Whether the face of an SVM is an operation's.
+    package func isOperated(_ svm: ObjectUUID) -> Bool { state.withLock { $0.services[svm]?.isOperated ?? false } }
+
+    /// Gives the face of an SVM the newest configuration, whoever has it.
+    package func configureService(of svm: ObjectUUID) async throws {
+        await reconcileLock.acquire()
+        do {
+            let snapshot = try await store.snapshot()
+            if let record = snapshot.svm(svm), let service = service(of: svm) {
+                service.configure(configuration(of: record, openVolumes(of: record, snapshot), snapshot))
+            }
+        } catch {
+            await reconcileLock.release()
+            throw error
         }
-        let lifs = snapshot.lifs(of: svm.uuid).filter { snapshot.node(serving: $0)?.uuid != node.uuid }.map { lif in
-            ("LIF '\(lif.name)'", snapshot.node(serving: lif)?.name ?? "?")
-        }
-        return (volumes + lifs).map { what, place in
-            ManagementError(
-                .unsupported,
-                "svm_spans_nodes",
-                "\(what) of SVM '\(svm.name)' is on node '\(place)', and this request came to node '\(node.name)': moving an "
-                    + "SVM that is on several nodes is not in this version",
-                remedy: "give the peer the address of the node that holds the SVM's volumes, and move its LIFs there "
-                    + "(godwit lif modify --home-node)"
-            )
-        }
+        await reconcileLock.release()
     }
 }

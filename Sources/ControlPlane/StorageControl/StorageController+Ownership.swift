@@ -58,6 +58,10 @@ extension StorageController {
                 isChanged = try await self.takeOver(record) || isChanged
             }
         }
+        // What another node has now is no failure of this one any more.
+        for record in snapshot.aggregates where record.node != node.uuid {
+            state.withLock { $0.failures[record.uuid] = nil }
+        }
         await settle()
         if isChanged { await reconcile() }
     }
@@ -90,11 +94,9 @@ extension StorageController {
         let snapshot = try await store.snapshot()
         guard let current = snapshot.aggregate(record.uuid), current.node == node.uuid else { return false }
         let settings = state.withLock { $0.settings }
-        let aggregate = try await open(
-            current,
-            journalBytes: current.home == node.uuid
-                ? settings.first { $0.name == current.name }?.journalBytes : nil
-        )
+        // What a partner's configuration file says is not known here: all nodes make journals of one size.
+        let setting = current.home == node.uuid ? settings.first { $0.name == current.name } : settings.first
+        let aggregate = try await open(current, journalBytes: setting?.journalBytes)
         do {
             // Whoever was slow may have been overtaken, and finds it here: nobody else can have opened it meanwhile.
             let newest = try await store.snapshot()
@@ -195,7 +197,7 @@ extension StorageController {
         await reconcileLock.release()
     }
 
-    private func openVolumes(
+    func openVolumes(
         of svm: SVMRecord,
         _ snapshot: ConfigurationSnapshot
     ) -> [(record: VolumeRecord, volume: Volume)] {

@@ -178,7 +178,11 @@ extension StorageController {
         let current = state.withLock { $0.services[svm.uuid] }
         if let current, current.isOperated {
             current.service.configure(configuration)
-            return
+            // What a node has no part of any more its operation does not know of: nobody would give the face back. There is
+            // nothing left to hold; where the volumes are now decides what is executed.
+            guard svm.state == .running, configuration.volumes.isEmpty, lifs.isEmpty else { return }
+            state.withLock { $0.services[svm.uuid]?.isOperated = false }
+            current.service.reopen()
         }
         guard svm.state == .running else {
             await closeServices(of: [svm.uuid])

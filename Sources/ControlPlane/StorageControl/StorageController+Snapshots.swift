@@ -26,8 +26,16 @@ extension StorageController {
 
     /// Takes a snapshot of that name of every volume of an SVM, all at the same time, for a user. When one fails, those
     /// that were taken are deleted.
-    package func createSnapshots(ofSVM svm: ObjectUUID, named name: String) async throws -> [(VolumeRecord, Snapshot)] {
-        let records = try await store.snapshot().volumes(of: svm).filter { $0.state != .deleting }
+    ///
+    /// - Parameter volumes: the ones that are meant; nil for all.
+    package func createSnapshots(
+        ofSVM svm: ObjectUUID,
+        named name: String,
+        volumes: Set<VolumeMSID>? = nil
+    ) async throws -> [(VolumeRecord, Snapshot)] {
+        let records = try await store.snapshot().volumes(of: svm).filter {
+            $0.state != .deleting && volumes?.contains($0.msid) ?? true
+        }
         return try await withThrowingTaskGroup(of: (VolumeRecord, Result<Snapshot, any Error>).self) { group in
             for record in records {
                 group.addTask {

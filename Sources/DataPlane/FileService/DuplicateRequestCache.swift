@@ -18,6 +18,17 @@ package struct RequestKey: Hashable, Sendable {
         self.procedure = procedure
         self.checksum = checksum
     }
+
+    /// The key of a call that a volume knows.
+    package init(_ call: CallIdentity) {
+        client = ClientAddress(rawValue: call.client)
+        (xid, procedure, checksum) = (call.xid, call.procedure, call.checksum)
+    }
+
+    /// What a volume knows the call by.
+    package var call: CallIdentity {
+        CallIdentity(client: client.rawValue, xid: xid, procedure: procedure, checksum: checksum)
+    }
 }
 
 /// An answer that was given, and what must be durable before it may be given again.
@@ -38,9 +49,11 @@ package struct CachedReply: Sendable {
 }
 
 /// Answers of requests that must not be executed twice (nfs.md, "Exactly once"). Part of the SVM's protocol state: it
-/// moves at a cutover, so that a request which is sent again to the new cluster gets the old answer.
+/// moves at a cutover, so that a request which is sent again to the new cluster gets the old answer. Volumes keep those of
+/// requests that had an effect, and they come back from there after a crash (decision 0030).
 package final class DuplicateRequestCache: Sendable {
-    /// Answers that are kept.
+    /// Answers that are kept. Those of other nodes or another cluster come on top of them, and the oldest ones go two by two
+    /// for each new one until there are no more than this.
     package static let repliesMax = 65_536
 
     /// What is known of a request.
@@ -85,9 +98,25 @@ package final class DuplicateRequestCache: Sendable {
     package func finish(_ key: RequestKey, _ reply: CachedReply) {
         let waiters = state.withLock { state in
             Self.insert(key, reply, &state)
+            Self.shrink(&state)
             return state.running.removeValue(forKey: key) ?? []
         }
         for waiter in waiters { waiter(reply) }
+    }
+
+    /// Takes over the answers that volumes have kept, each oldest first, from volumes that are new to this face.
+    ///
+    /// Of more than there is room for the newest of each are taken.
+    package func load(_ kept: [[KeptReply]]) {
+        let share = Self.repliesMax / max(1, kept.count)
+        state.withLock { state in
+            for replies in kept {
+                for reply in replies.suffix(share) {
+                    let known = CachedReply(bytes: reply.bytes, volume: nil, ticket: .durable)
+                    Self.insert(RequestKey(reply.call), known, &state)
+                }
+            }
+        }
     }
 
     private static func insert(_ key: RequestKey, _ reply: CachedReply, _ state: inout State) {
@@ -95,13 +124,18 @@ package final class DuplicateRequestCache: Sendable {
             state.order.append(key)
             state.addedCount += 1
         }
-        if state.replies.count > repliesMax {
+    }
+
+    /// Forgets the oldest answers. Several full caches may be taken over, one from each node of another cluster, and none may
+    /// push another one out before its clients have come.
+    private static func shrink(_ state: inout State) {
+        for _ in 0..<min(2, max(0, state.replies.count - repliesMax)) {
             state.replies[state.order[state.first]] = nil
             state.first += 1
-            if state.first > repliesMax {
-                state.order.removeFirst(state.first)
-                state.first = 0
-            }
+        }
+        if state.first > repliesMax {
+            state.order.removeFirst(state.first)
+            state.first = 0
         }
     }
 

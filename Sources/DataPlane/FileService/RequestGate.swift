@@ -14,6 +14,8 @@ package final class RequestGate: Sendable {
 
     private let position = Atomic<UInt8>(Position.open.rawValue)
     private let inFlight = Atomic<Int>(0)
+    /// Of those that are inside, the ones that other nodes execute.
+    private let forwarded = Atomic<Int>(0)
 
     /// An open gate.
     package init() {}
@@ -37,7 +39,21 @@ package final class RequestGate: Sendable {
     /// One request is answered.
     package func leave() { inFlight.wrappingSubtract(1, ordering: .sequentiallyConsistent) }
 
-    /// Requests that are being executed.
+    /// A request that is inside goes to another node.
+    package func beginForwarding() { forwarded.wrappingAdd(1, ordering: .sequentiallyConsistent) }
+
+    /// It is answered, or lost; called before it leaves.
+    package func endForwarding() { forwarded.wrappingSubtract(1, ordering: .sequentiallyConsistent) }
+
+    /// Requests that this node executes itself, or more: while the gate is held, zero means that there is none. What is
+    /// inside is read first: one that goes to another node in between is executed here no more, and one that comes back
+    /// is counted twice at worst.
+    package var executing: Int {
+        let inside = inside
+        return inside - forwarded.load(ordering: .sequentiallyConsistent)
+    }
+
+    /// Requests that are being executed, here or elsewhere.
     package var inside: Int { inFlight.load(ordering: .sequentiallyConsistent) }
 
     /// Moves the gate.

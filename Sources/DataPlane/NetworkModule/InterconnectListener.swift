@@ -16,6 +16,12 @@ package final class ForwardedConnections: Sendable {
     /// Lets held requests run, after the gate was opened.
     package func runHeld() { for connection in registry.all { connection.runHeld() } }
 
+    /// Waits until every answer has come to the node that waits for it; false at the deadline (nanoseconds of the monotonic
+    /// clock).
+    package func flushed(deadline: UInt64, environment: Environment) async -> Bool {
+        await registry.flushed(deadline: deadline, environment: environment)
+    }
+
     /// Closes them; the other nodes try again.
     package func close() { for connection in registry.all { connection.shutDown() } }
 }

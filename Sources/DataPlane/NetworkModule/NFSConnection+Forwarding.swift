@@ -18,6 +18,7 @@ extension NFSConnection {
         guard let target else { return park(record) }
         if forwarder == nil { forwarder = makeForwarder() }
         forwardedCount += 1
+        gate.beginForwarding()
         forwarder?.forward(record, to: target)
     }
 
@@ -31,12 +32,14 @@ extension NFSConnection {
             ForwardingLink.Callbacks(
                 answered: { [self] in takeForwarded($0, requestBytes: $1) },
                 burstEnded: { [self] in
+                    if gate.current != .open { forwarder?.acknowledge() }
                     flush()
                     adjustReading()
                 },
                 lost: { [self] records in
                     for record in records {
                         forwardedCount -= 1
+                        gate.endForwarding()
                         park(record)
                     }
                 }
@@ -55,8 +58,13 @@ extension NFSConnection {
         } else {
             output.writeBuffer(&answer)
         }
+        gate.endForwarding()
         gate.leave()
     }
+
+    /// Whether nothing that other nodes have answered is still on its way to this connection. Asked when they have drained:
+    /// what they answered has come to the sockets of the links.
+    func hasTakenAnswers() -> Bool { forwarder?.hasTakenAnswers ?? true }
 
     /// Lets a request wait outside of the gate for a node that executes it. One that was executed there and whose answer
     /// was lost is known there.

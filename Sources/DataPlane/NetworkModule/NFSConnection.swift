@@ -484,10 +484,18 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         }
     }
 
+    /// Acknowledges at once what has come from other nodes.
+    func acknowledgeAnswers() { eventLoop.execute { [self] in forwarder?.acknowledge() } }
+
     /// Waits until the socket is closed.
     func ended() async {
         let channel = try? await eventLoop.submit { [self] in context?.channel }.get()
         try? await channel?.closeFuture.get()
+    }
+
+    /// Calls back on the event loop with whether everything that other nodes have answered was taken.
+    func whenAsked(_ body: @escaping @Sendable (_ hasTakenAnswers: Bool) -> Void) {
+        eventLoop.execute { [self] in body(isClosed || hasTakenAnswers()) }
     }
 
     /// Closes the connection.

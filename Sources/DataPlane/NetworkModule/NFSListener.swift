@@ -139,7 +139,45 @@ package final class NFSListener: Sendable {
     /// Waits until every answer that was written has left and the client's TCP has acknowledged it; false at the deadline
     /// (nanoseconds of the monotonic clock).
     package func flushed(deadline: UInt64, environment: Environment) async -> Bool {
+        await registry.flushed(deadline: deadline, environment: environment)
+    }
+
+    /// Acknowledges at once what other nodes have answered: they wait for it after the gate was held.
+    package func acknowledgeAnswers() { for connection in registry.all { connection.acknowledgeAnswers() } }
+
+    /// Waits until what other nodes have answered was taken from their links; false at the deadline.
+    package func tookAnswers(deadline: UInt64, environment: Environment) async -> Bool {
         for connection in registry.all {
+            while await !connection.tookAnswers {
+                guard environment.monotonicNanoseconds() < deadline else { return false }
+                try? await connection.eventLoop.scheduleTask(in: .milliseconds(1)) {}.futureResult.get()
+            }
+        }
+        return true
+    }
+
+    /// Stops listening; connections stay.
+    package func stopAccepting() async { try? await channel.close().get() }
+
+    /// Stops listening and closes every connection.
+    package func close() async {
+        await stopAccepting()
+        for connection in registry.all { connection.shutDown() }
+    }
+}
+
+extension NFSConnection {
+    /// Whether everything that other nodes have answered was taken.
+    fileprivate var tookAnswers: Bool {
+        get async { await withCheckedContinuation { continuation in whenAsked { continuation.resume(returning: $0) } } }
+    }
+}
+
+extension ConnectionRegistry {
+    /// Waits until every answer that was written has left and the other side's TCP has acknowledged it; false at the
+    /// deadline (nanoseconds of the monotonic clock).
+    func flushed(deadline: UInt64, environment: Environment) async -> Bool {
+        for connection in all {
             let channel = await withCheckedContinuation { continuation in
                 connection.whenFlushed { continuation.resume(returning: $0) }
             }
@@ -160,14 +198,5 @@ package final class NFSListener: Sendable {
         }.get()
         // A socket that is gone has nothing left to acknowledge.
         return max(0, bytes ?? 0)
-    }
-
-    /// Stops listening; connections stay.
-    package func stopAccepting() async { try? await channel.close().get() }
-
-    /// Stops listening and closes every connection.
-    package func close() async {
-        await stopAccepting()
-        for connection in registry.all { connection.shutDown() }
     }
 }

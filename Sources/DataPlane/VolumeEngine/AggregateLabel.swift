@@ -76,7 +76,10 @@ struct AggregateLabel: Equatable {
     }
 
     private func write(_ directory: String) throws(StorageError) {
-        do { try FileSystem.writeAtomically(Array(text.utf8), to: Self.path(directory)) } catch { throw .io(error) }
+        // Before anybody has the lock: the former owner and a newer one may do this at once.
+        do {
+            try FileSystem.writeAtomically(Array(text.utf8), to: Self.path(directory), writer: "of-\(node)")
+        } catch { throw .io(error) }
     }
 
     private func refusal(_ directory: String, _ options: AggregateOptions) -> StorageError {

@@ -78,18 +78,18 @@ package struct ClusterServiceRoutes: Sendable {
         }
     }
 
-    private static func status(of kind: MigrateError.Kind) -> HTTPResponse.Status {
+    static func status(of kind: MigrateError.Kind) -> HTTPResponse.Status {
         switch kind {
         case .notFound: .notFound
         case .notAuthenticated: .unauthorized
         case .fenced, .refused, .pastPointOfNoReturn, .commitRecovered, .interrupted, .baselineLost: .conflict
         case .wrongVersion, .invalid: .badRequest
         case .notInThisVersion: .notImplemented
-        case .unreachable, .failed: .serviceUnavailable
+        case .unreachable, .nodeAway, .failed: .serviceUnavailable
         }
     }
 
-    private static func response(
+    static func response(
         _ status: HTTPResponse.Status,
         _ value: some Encodable,
         attachment: [UInt8] = []

@@ -96,17 +96,16 @@ package struct ClusterRoutes: RouteGroup {
         try call.requireFields(among: [
             "name", "remote.name", "remote.ip_addresses", "authentication.passphrase", "replication.address",
         ])
-        let address = try call.required(call.body.values(at: "remote.ip_addresses").first?.plain, "remote.ip_addresses")
-        let service = try endpoint(address, "remote.ip_addresses")
-        guard isSecured || IPv4Address(service.address)?.isLoopback == true else {
-            throw ManagementError(
-                .invalid,
-                "peer_address_not_loopback",
-                "'\(service.address)' is not an address in 127.0.0.0/8, and this node has no certificate to show there",
-                remedy: "give the nodes of both clusters certificates (tls in the configuration file)",
-                target: "remote.ip_addresses"
-            )
+        var services: [NetworkEndpoint] = []
+        for address in call.body.values(at: "remote.ip_addresses") {
+            let service = try endpoint(address.plain, "remote.ip_addresses")
+            guard isSecured || IPv4Address(service.address)?.isLoopback == true else {
+                throw Self.notOnLoopback(service)
+            }
+            services.append(service)
         }
+        let service = try call.required(services.first, "remote.ip_addresses")
+        let others = Array(services.dropFirst())
         let replication: NetworkEndpoint?
         if let text = try call.string("replication.address") {
             replication = try endpoint(text, "replication.address")
@@ -119,11 +118,22 @@ package struct ClusterRoutes: RouteGroup {
             uuid: .random(controller.environment),
             name: try call.required(name, "name"),
             service: service,
+            otherServices: others.isEmpty ? nil : others,
             replication: replication,
             passphrase: try call.required(
                 try call.string("authentication.passphrase"),
                 "authentication.passphrase"
             )
+        )
+    }
+
+    private static func notOnLoopback(_ service: NetworkEndpoint) -> ManagementError {
+        ManagementError(
+            .invalid,
+            "peer_address_not_loopback",
+            "'\(service.address)' is not an address in 127.0.0.0/8, and this node has no certificate to show there",
+            remedy: "give the nodes of both clusters certificates (tls in the configuration file)",
+            target: "remote.ip_addresses"
         )
     }
 
@@ -160,7 +170,7 @@ package struct ClusterRoutes: RouteGroup {
         .fields([
             "uuid": .text(peer.uuid), "name": .string(peer.name),
             "remote": .fields([
-                "name": .string(peer.name), "ip_addresses": .array([.text(peer.service)]),
+                "name": .string(peer.name), "ip_addresses": .array(peer.services.map { .text($0) }),
             ]),
             "replication": peer.replication.map { .fields(["address": .text($0)]) },
             "authentication": .fields(["state": .string("ok")]),

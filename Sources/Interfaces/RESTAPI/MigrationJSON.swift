@@ -2,6 +2,7 @@ import ClusterConfiguration
 import Identity
 import JSON
 import MigrateOperation
+import GroupControl
 import Orchestrator
 import Replication
 import Saga
@@ -76,7 +77,14 @@ enum MigrationJSON {
             "pending": record.pending.map { .string($0.rawValue) },
             "cutovers_undone": .count(record.cutoverFailures),
             "volumes_verified": .count(record.verifiedHashes.count),
+            "node_pairs": .array(record.nodePairs.map(pair)),
             "volumes": .array(volumes),
+        ])
+    }
+
+    private static func pair(_ pair: NodePairBytes) -> JSONValue {
+        .fields([
+            "source": .string(pair.source), "destination": .string(pair.destination), "bytes": .count(pair.bytes),
         ])
     }
 
@@ -114,7 +122,7 @@ enum MigrationJSON {
     }
 
     /// The source's side of an operation.
-    static func source(_ record: SourceRecord) -> JSONValue {
+    static func source(_ record: SourceRecord, nodeName: String) -> JSONValue {
         .fields([
             "uuid": .text(record.operation),
             "svm": .reference(record.svmName, record.svm),
@@ -122,6 +130,8 @@ enum MigrationJSON {
             "source_state": .string(record.state.rawValue),
             "state": .string(record.operationState.rawValue),
             "epoch": .count(record.epoch),
+            "owning_node": .string(nodeName),
+            "owner_epoch": .count(record.ownerEpoch),
             "cutover_attempt": .count(record.attempt),
             "point_of_no_return": .bool(record.isPastPointOfNoReturn),
             "last_recovery_reason": record.lastRecoveryReason.map { .string($0) },
@@ -153,9 +163,11 @@ enum MigrationJSON {
     }
 
     /// The volumes of an operation.
-    static func volumes(_ view: MigrationView, node: NodeRecord) -> [JSONValue] {
+    static func volumes(_ view: MigrationView, _ snapshot: ConfigurationSnapshot) -> [JSONValue] {
         let record = view.record
         return zip(record.svm.volumes, view.mirrors).map { volume, mirror in
+            let aggregate = volume.destinationAggregate.flatMap { snapshot.aggregate($0) }
+            let node = aggregate.flatMap { snapshot.node($0.node) }
             let errors = mirror.failure.map { failure in
                 [JSONValue.fields(["code": .string(MigrateCode.startFailed), "message": .string(failure)])]
             }
@@ -163,7 +175,7 @@ enum MigrationJSON {
             return .fields([
                 "volume": .reference(volume.name, volume.uuid),
                 "svm": .reference(record.svm.name, record.svm.uuid),
-                "node": .reference(node.name, node.uuid),
+                "node": .reference(node?.name, node?.uuid),
                 "transfer_state": .string(mirror.state.rawValue),
                 "healthy": .bool(mirror.failure == nil),
                 "errors": .array(errors ?? []),

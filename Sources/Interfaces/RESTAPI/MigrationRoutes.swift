@@ -49,11 +49,18 @@ package struct MigrationRoutes: RouteGroup {
 
     private func registerSourceSide(on router: Router<BasicRequestContext>) {
         router.rest(.get, Self.sourcePath) { call in
-            try RESTCollection.answer(call, try await source.list().map(MigrationJSON.source), keys: Self.keys)
+            let snapshot = try await controller.store.snapshot()
+            let records = try await source.list().map { record in
+                MigrationJSON.source(record, nodeName: snapshot.node(record.owningNode)?.name ?? "")
+            }
+            return try RESTCollection.answer(call, records, keys: Self.keys)
         }
         router.rest(.delete, Self.sourcePath + "/{uuid}") { call in
             try await refusable {
                 let operation = try call.uuid()
+                if let record = try await source.list().first(where: { $0.operation == operation }) {
+                    try controller.requireHere(try await controller.store.snapshot().node(record.owningNode))
+                }
                 try await source.abandon(operation)
                 return .accepted(
                     job: jobs.start("DELETE \(Self.sourcePath)/\(operation)") { _ in "nothing of it is left here" }
@@ -101,12 +108,12 @@ package struct MigrationRoutes: RouteGroup {
             )
         }
         router.rest(.get, Self.path + "/{uuid}/volumes") { call in
-            let records = MigrationJSON.volumes(try await viewHere(call), node: controller.node)
+            let records = MigrationJSON.volumes(try await viewHere(call), try await controller.store.snapshot())
             return try RESTCollection.answer(call, records, keys: ["volume.uuid", "volume.name"])
         }
         router.rest(.get, Self.path + "/{uuid}/volumes/{volume}") { call in
             let volume = try call.uuid("volume")
-            let records = MigrationJSON.volumes(try await viewHere(call), node: controller.node)
+            let records = MigrationJSON.volumes(try await viewHere(call), try await controller.store.snapshot())
             guard let record = records.first(where: { $0[path: "volume.uuid"]?.plain == volume.description }) else {
                 throw ManagementError.notFound("volume of the migrate operation", volume.description)
             }
@@ -302,7 +309,7 @@ extension ManagementError {
             case .notFound: .notFound
             case .invalid, .wrongVersion: .invalid
             case .refused, .fenced, .pastPointOfNoReturn, .commitRecovered, .interrupted, .baselineLost: .conflict
-            case .unreachable, .notAuthenticated: .unavailable
+            case .unreachable, .nodeAway, .notAuthenticated: .unavailable
             case .notInThisVersion: .unsupported
             case .failed: .failed
             }

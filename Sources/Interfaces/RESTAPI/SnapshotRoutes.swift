@@ -1,6 +1,8 @@
 import ClusterConfiguration
+package import GroupControl
 package import Hummingbird
 import Identity
+import MigrateOperation
 package import StorageControl
 import VolumeEngine
 import JSON
@@ -22,10 +24,14 @@ extension StorageController {
 /// `/api/storage/volumes/{uuid}/snapshots`, and Godwit's own snapshots of all volumes of an SVM.
 package struct SnapshotRoutes: RouteGroup {
     private let controller: StorageController
+    private let group: SnapshotGroup
     private static let keys = ["name", "uuid"]
 
-    /// Routes over a controller.
-    package init(controller: StorageController) { self.controller = controller }
+    /// Routes over a controller, and the nodes of its cluster.
+    package init(controller: StorageController, group: SnapshotGroup) {
+        self.controller = controller
+        self.group = group
+    }
 
     /// Adds the routes.
     package func register(on router: Router<BasicRequestContext>) {
@@ -74,9 +80,10 @@ package struct SnapshotRoutes: RouteGroup {
             let uuid = try call.uuid()
             guard configuration.svm(uuid) != nil else { throw ManagementError.notFound("SVM", uuid.description) }
             let name = try call.required(try call.string("name"), "name")
-            try requireOneNode(uuid, configuration)
-            let taken = try await controller.createSnapshots(ofSVM: uuid, named: name)
-            let records = taken.map { json($0.1, $0.0, configuration) }
+            let taken = try await snapshotOfAll(uuid, name)
+            let records = configuration.volumes(of: uuid).compactMap { volume in
+                taken.first { $0.msid == volume.msid }.map { json($0, name, volume, configuration) }
+            }
             return RESTAnswer(
                 .created,
                 .fields(["records": .array(records), "num_records": .count(records.count)])
@@ -84,20 +91,28 @@ package struct SnapshotRoutes: RouteGroup {
         }
     }
 
-    /// Snapshots of all volumes at one moment are one node's work in this version.
-    private func requireOneNode(_ svm: ObjectUUID, _ configuration: ConfigurationSnapshot) throws {
-        let nodes = Set(configuration.volumes(of: svm).compactMap { configuration.node(holding: $0)?.name })
-        guard nodes.count > 1 else {
-            return try controller.requireHere(nodes.first.flatMap { configuration.node(named: $0) })
+    /// Takes a snapshot of every volume, on whichever nodes they are.
+    private func snapshotOfAll(_ svm: ObjectUUID, _ name: String) async throws -> [TakenSnapshot] {
+        do {
+            return try await group.create(ofSVM: svm, named: name)
+        } catch let error as MigrateError {
+            throw ManagementError(migrate: error)
         }
-        throw ManagementError(
-            .unsupported,
-            "svm_spans_nodes",
-            "the volumes of the SVM are on several nodes (\(nodes.sorted().joined(separator: ", "))): snapshots of all of "
-                + "them at one moment are not in this version",
-            remedy: "take a snapshot of each volume",
-            target: "svm"
-        )
+    }
+
+    private func json(
+        _ taken: TakenSnapshot,
+        _ name: String,
+        _ volume: VolumeRecord,
+        _ configuration: ConfigurationSnapshot
+    ) -> JSONValue {
+        .fields([
+            "uuid": .text(taken.uuid), "name": .string(name), "state": .string("valid"),
+            "create_time": .time(nanoseconds: taken.timeNanoseconds), "owners": .array([]),
+            "volume": .reference(volume.name, volume.uuid),
+            "svm": .reference(configuration.svm(volume.svm)?.name, volume.svm),
+            "_links": .selfLink("/api/storage/volumes/\(volume.uuid)/snapshots/\(taken.uuid)"),
+        ])
     }
 
     private func json(

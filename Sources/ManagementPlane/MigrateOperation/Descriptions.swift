@@ -1,5 +1,23 @@
 package import ClusterConfiguration
 package import Identity
+package import Replication
+
+/// The node that a volume is fetched from: each volume flows between the node that holds it and the one that will.
+package struct VolumeSource: Codable, Equatable, Sendable {
+    /// The node of the source cluster.
+    package var nodeName: String
+    /// Where its replication listener is.
+    package var endpoint: PeerEndpoint
+    /// What proves to that listener who calls; never shown to users.
+    package var secret: String
+
+    /// Makes a source.
+    package init(nodeName: String, endpoint: PeerEndpoint, secret: String) {
+        self.nodeName = nodeName
+        self.endpoint = endpoint
+        self.secret = secret
+    }
+}
 
 /// One volume of the SVM that moves.
 package struct VolumeDescription: Codable, Equatable, Sendable {
@@ -15,6 +33,8 @@ package struct VolumeDescription: Codable, Equatable, Sendable {
     package var isSpaceGuaranteed: Bool
     /// Bytes in use at the time of the description.
     package var usedBytes: UInt64
+    /// Where it is fetched from. It changes when another node takes the volume over.
+    package var source: VolumeSource
     /// Aggregate chosen on the destination; empty until placed.
     package var destinationAggregate: ObjectUUID?
 
@@ -26,6 +46,7 @@ package struct VolumeDescription: Codable, Equatable, Sendable {
         sizeBytes: UInt64,
         isSpaceGuaranteed: Bool,
         usedBytes: UInt64,
+        source: VolumeSource,
         destinationAggregate: ObjectUUID? = nil
     ) {
         self.uuid = uuid
@@ -34,6 +55,7 @@ package struct VolumeDescription: Codable, Equatable, Sendable {
         self.sizeBytes = sizeBytes
         self.isSpaceGuaranteed = isSpaceGuaranteed
         self.usedBytes = usedBytes
+        self.source = source
         self.destinationAggregate = destinationAggregate
     }
 }
@@ -92,12 +114,8 @@ package struct SVMDescription: Codable, Equatable, Sendable {
     package var clusterUUID: ObjectUUID
     /// Version of the protocol between clusters that the source speaks.
     package var protocolVersion: Int
-    /// Where the source's replication listener is.
-    package var replicationAddress: String
-    /// Its TCP port.
-    package var replicationPort: Int
-    /// What proves to that listener who calls; never shown to users.
-    package var replicationSecret: String
+    /// Where the nodes of the source cluster can be called, each of which answers for all of them.
+    package var services: [NetworkEndpoint]
     /// The volumes, by name.
     package var volumes: [VolumeDescription]
     /// The client addresses, by name.
@@ -119,9 +137,7 @@ package struct SVMDescription: Codable, Equatable, Sendable {
         clusterName: String,
         clusterUUID: ObjectUUID,
         protocolVersion: Int,
-        replicationAddress: String,
-        replicationPort: Int,
-        replicationSecret: String,
+        services: [NetworkEndpoint],
         volumes: [VolumeDescription],
         interfaces: [InterfaceDescription],
         configuration: SVMConfiguration,
@@ -135,9 +151,7 @@ package struct SVMDescription: Codable, Equatable, Sendable {
         self.clusterName = clusterName
         self.clusterUUID = clusterUUID
         self.protocolVersion = protocolVersion
-        self.replicationAddress = replicationAddress
-        self.replicationPort = replicationPort
-        self.replicationSecret = replicationSecret
+        self.services = services
         self.volumes = volumes
         self.interfaces = interfaces
         self.configuration = configuration
@@ -145,7 +159,7 @@ package struct SVMDescription: Codable, Equatable, Sendable {
 }
 
 /// The version of the protocol between clusters; both sides must speak the same.
-package let migrateProtocolVersion = 2
+package let migrateProtocolVersion = 3
 
 /// What the source saw of its client-visible outage while it was held, in the order of the window.
 package struct WindowStage: Codable, Equatable, Sendable {

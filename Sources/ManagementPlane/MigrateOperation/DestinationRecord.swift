@@ -90,6 +90,16 @@ package struct VolumeProgress: Codable, Equatable, Sendable {
     package init() {}
 }
 
+/// Bytes that flowed from a node of the source to one of the destination.
+package struct NodePairBytes: Codable, Equatable, Sendable {
+    /// The node of the source.
+    package var source: String
+    /// The node of the destination.
+    package var destination: String
+    /// Bytes of all transfers between them.
+    package var bytes: UInt64
+}
+
 /// A snapshot of every volume of the SVM that the operation made.
 package struct OperationSnapshot: Codable, Equatable, Sendable {
     /// Its identity in every volume.
@@ -107,7 +117,7 @@ package struct OperationSnapshot: Codable, Equatable, Sendable {
 /// The destination's record of an operation: all that a restarted orchestrator needs to go on.
 package struct DestinationRecord: VersionedRecord, Equatable {
     /// The version of this format.
-    package static let currentFormatVersion = 2
+    package static let currentFormatVersion = 3
 
     /// The version it was written with.
     package var formatVersion = Self.currentFormatVersion
@@ -139,6 +149,8 @@ package struct DestinationRecord: VersionedRecord, Equatable {
     package var finalSnapshot: OperationSnapshot?
     /// Progress by the MSID's decimal form.
     package var progress: [String: VolumeProgress] = [:]
+    /// What flowed between which nodes, by their names.
+    package var nodePairs: [NodePairBytes] = []
     /// What a user asked for and what has not been met yet.
     package var pending: PendingRequest?
     /// Where the halt that is under way leads.
@@ -234,8 +246,20 @@ package struct DestinationRecord: VersionedRecord, Equatable {
         return svm.volumes.allSatisfy { (progress[$0.msid.description]?.shortTransfersInARow ?? 0) >= count }
     }
 
-    /// Notes a finished transfer of one volume.
-    package mutating func noteTransfer(of msid: VolumeMSID, bytes: UInt64, milliseconds: UInt64) {
+    /// Notes a finished transfer of one volume to a node of the destination.
+    package mutating func noteTransfer(
+        of msid: VolumeMSID,
+        to destination: String,
+        bytes: UInt64,
+        milliseconds: UInt64
+    ) {
+        let source = svm.volumes.first { $0.msid == msid }?.source.nodeName ?? ""
+        if let index = nodePairs.firstIndex(where: { $0.source == source && $0.destination == destination }) {
+            nodePairs[index].bytes += bytes
+        } else {
+            nodePairs.append(NodePairBytes(source: source, destination: destination, bytes: bytes))
+            nodePairs.sort { ($0.source, $0.destination) < ($1.source, $1.destination) }
+        }
         var volume = progress[msid.description] ?? VolumeProgress()
         if volume.transfersCompleted == 0 {
             volume.baselineBytes = bytes

@@ -4,6 +4,9 @@ package struct MigrateError: Error, Codable, Equatable, Sendable, CustomStringCo
     package enum Kind: String, Codable, Equatable, Sendable {
         /// Nobody answered, or too late: it may or may not have happened. Ask again.
         case unreachable
+        /// A node of the cluster that was asked does not answer: it may or may not have happened, and its partner may take
+        /// its place. Ask again.
+        case nodeAway
         /// A caller with a newer epoch has taken the operation over: stop.
         case fenced
         /// The operation, SVM, volume or snapshot is not there.

@@ -30,12 +30,12 @@ package enum SourceRequest: Codable, Equatable, Sendable {
     case mirrorStates
     /// Starts the commit deadline. From now on the source gives the commit up when the budget is over.
     case arm(attempt: UInt64, budgetMilliseconds: UInt64)
-    /// Exports the protocol state while clients are served, so that only what comes later moves in the window. The answer
-    /// has the attachment.
-    case preload(since: ProtocolStateMark?)
-    /// Holds the gate, drains, exports the protocol state since a mark, takes the final snapshot. The answer has the
+    /// Exports the protocol state while clients are served, so that only what comes later moves in the window: each node
+    /// has a mark of its own, and one without gives everything. The answer has the attachment.
+    case preload(since: [ProtocolStateMark])
+    /// Holds the gates, drains, exports the protocol state since marks, takes the final snapshot. The answer has the
     /// attachment.
-    case hold(attempt: UInt64, snapshot: OperationSnapshot, drainMilliseconds: UInt64, since: ProtocolStateMark?)
+    case hold(attempt: UInt64, snapshot: OperationSnapshot, drainMilliseconds: UInt64, since: [ProtocolStateMark])
     /// Gives the commit up.
     case recover(attempt: UInt64, reason: String)
     /// Asks for the point of no return.
@@ -101,7 +101,7 @@ package enum SourceAnswer: Codable, Equatable, Sendable {
     /// To `mirrorStates`, by the MSID's decimal form.
     case mirrorStates([String: MirrorState])
     /// To `preload`: how far the state was exported; it is the reply's attachment.
-    case preloaded(ProtocolStateMark)
+    case preloaded([ProtocolStateMark])
     /// To `hold`: the stages, and when the clients were answered last; the protocol state is the reply's attachment.
     case held([WindowStage], lastAnswers: [ClientAnswerAge])
     /// To `status`.

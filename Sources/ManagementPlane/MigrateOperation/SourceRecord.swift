@@ -21,7 +21,7 @@ package enum SourceState: String, Codable, Sendable {
 /// The source's own record of an operation, in its own database: the only arbiter of the point of no return.
 package struct SourceRecord: VersionedRecord, Equatable {
     /// The version of this format.
-    package static let currentFormatVersion = 2
+    package static let currentFormatVersion = 3
 
     /// The version it was written with.
     package var formatVersion = Self.currentFormatVersion
@@ -29,6 +29,10 @@ package struct SourceRecord: VersionedRecord, Equatable {
     package var operation: ObjectUUID
     /// The newest epoch that called; calls with an older one are refused.
     package var epoch: UInt64
+    /// The node of the source cluster that acts for the operation and watches its timers.
+    package var owningNode: ObjectUUID
+    /// Counts the changes of the owner: the nodes of the source cluster refuse an owner that was superseded.
+    package var ownerEpoch: UInt64
     /// The SVM.
     package var svm: ObjectUUID
     /// Its name.
@@ -52,12 +56,15 @@ package struct SourceRecord: VersionedRecord, Equatable {
     package init(
         operation: ObjectUUID,
         epoch: UInt64,
+        owningNode: ObjectUUID,
         svm: ObjectUUID,
         svmName: String,
         destinationCluster: String
     ) {
         self.operation = operation
         self.epoch = epoch
+        self.owningNode = owningNode
+        ownerEpoch = 1
         self.svm = svm
         self.svmName = svmName
         self.destinationCluster = destinationCluster
@@ -187,6 +194,19 @@ extension SourceRecord {
             "'\(event)' does not fit the source record in state \(state.rawValue), attempt \(attempt)",
             remedy: "read the record again and go on from its state"
         )
+    }
+
+    /// The record after another node has taken the operation over. A commit is given up: what its former owner knew of the
+    /// held clients died with it.
+    package func takenOver(by node: ObjectUUID) -> SourceRecord {
+        var next = self
+        next.owningNode = node
+        next.ownerEpoch += 1
+        guard state == .commit else { return next }
+        next.state = .recovered
+        next.commitDeadlineWallClockNanoseconds = nil
+        next.lastRecoveryReason = "another node took over the operation at the source"
+        return next
     }
 
     /// Checks the caller's epoch, and remembers a newer one and the state of the operation.

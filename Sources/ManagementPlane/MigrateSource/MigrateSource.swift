@@ -1,4 +1,5 @@
 package import Environment
+import GroupControl
 package import Identity
 package import Logging
 package import MigrateOperation
@@ -12,7 +13,9 @@ import Saga
 /// by the timer, or as `ponr`, by the destination's request, and one compare-and-set decides which.
 package actor MigrateSource: SourceCluster {
     let records: MigrateRecords<SourceRecord>
+    /// The storage for what no operation is needed for; see `storage(of:)`.
     let storage: any SourceStorage
+    let node: ObjectUUID
     let environment: Environment
     let crashPoints: CrashPoints
     let log: Logger
@@ -25,6 +28,8 @@ package actor MigrateSource: SourceCluster {
     var heldReplies: [ObjectUUID: HeldReply] = [:]
     /// The newest attempt of each operation that held the gate; what an older one still wants of it is out of date.
     var gateAttempts: [ObjectUUID: UInt64] = [:]
+    /// Operations that this node was found to be the owner of. Whether it still is, each change of the record finds out.
+    var owned: Set<ObjectUUID> = []
 
     /// What ends by itself.
     enum DeadlineKind: Sendable {
@@ -48,10 +53,11 @@ package actor MigrateSource: SourceCluster {
         var reply: SourceReply
     }
 
-    /// Makes the source side of a cluster.
+    /// Makes the source side of a cluster on one of its nodes.
     package init(
         database: any ReplicatedDatabase,
         storage: any SourceStorage,
+        node: ObjectUUID,
         environment: Environment,
         waiting: Waiting,
         crashPoints: CrashPoints = .none,
@@ -59,6 +65,7 @@ package actor MigrateSource: SourceCluster {
     ) {
         records = MigrateRecords(database, prefix: MigrateKeys.sourcePrefix)
         self.storage = storage
+        self.node = node
         self.environment = environment
         self.waiting = waiting
         self.crashPoints = crashPoints
@@ -71,12 +78,15 @@ package actor MigrateSource: SourceCluster {
     /// A commit that was under way is given up: its held connections died with the former daemon, so there is nothing left
     /// to wait for, and the point of no return is refused from here on.
     ///
-    /// - Parameter svms: the SVMs that come; nil for all that are here.
+    /// A node that does not own the operation gives the commit up all the same. The gates that other nodes hold are reopened
+    /// by the owner: at once when that is this node, when the hold budget is over at the latest.
+    ///
+    /// - Parameter svms: the SVMs that come; nil for all that have a part here, and those whose operations this node owns.
     /// - Returns: The SVMs that must not be served, because the point of no return won.
     package func settle(_ svms: Set<ObjectUUID>? = nil) async throws -> Set<ObjectUUID> {
         var silenced: Set<ObjectUUID> = []
         for stored in try await records.all() {
-            guard try await comes(stored.record.svm, svms) else { continue }
+            guard try await comes(stored.record, svms) else { continue }
             let operation = stored.record.operation
             let settled: SourceRecord
             if stored.record.state == .commit {
@@ -87,32 +97,45 @@ package actor MigrateSource: SourceCluster {
                 )
             } else {
                 settled = stored.record
-                rearmLock(settled)
             }
+            storage.note(settled)
+            watchAgain(settled)
             if !settled.mayServe { silenced.insert(settled.svm) }
         }
         return silenced
     }
 
-    private func comes(_ svm: ObjectUUID, _ svms: Set<ObjectUUID>?) async throws -> Bool {
-        if let svms { return svms.contains(svm) }
-        return try await storage.isHere(svm)
+    private func comes(_ record: SourceRecord, _ svms: Set<ObjectUUID>?) async throws -> Bool {
+        if let svms { return svms.contains(record.svm) }
+        if record.owningNode == node { return true }
+        return try await storage.isConcerned(by: record.svm)
     }
 
-    /// Watches a lock again for the time that is left of it; the wall clock says how much, because the monotonic one
-    /// began anew.
-    private func rearmLock(_ record: SourceRecord) {
-        guard record.state == .locked, let deadline = record.lockDeadlineWallClockNanoseconds else { return }
-        let left = max(0, deadline - environment.wallClockNanoseconds())
-        startTimer(.lock, record.operation, record.attempt, milliseconds: UInt64(left) / 1_000_000)
+    /// Watches, as the owner, what ends by itself: a lock for the time that is left of it (the wall clock says how much,
+    /// because the monotonic one began anew), and a commit that was given up until the gates of all nodes are open again.
+    func watchAgain(_ record: SourceRecord) {
+        guard record.owningNode == node else { return }
+        switch record.state {
+        case .locked:
+            guard let deadline = record.lockDeadlineWallClockNanoseconds else { return }
+            let left = max(0, deadline - environment.wallClockNanoseconds())
+            startTimer(.lock, record.operation, record.attempt, milliseconds: UInt64(left) / 1_000_000)
+        case .recovered: startTimer(.commit, record.operation, record.attempt, milliseconds: 0)
+        case .prepared, .commit, .ponr, .released, .cleaned: break
+        }
     }
 
     /// Finishes, after the storage is up, what `settle` decided: an SVM past the point of no return is recorded as stopped,
     /// whatever its record said when the former daemon died.
     package func finishSettling(_ svms: Set<ObjectUUID>? = nil) async throws {
         for stored in try await records.all() where stored.record.state == .ponr || stored.record.state == .released {
-            guard try await comes(stored.record.svm, svms) else { continue }
-            try await storage.stop(stored.record.svm, for: stored.record.operation)
+            guard try await comes(stored.record, svms) else { continue }
+            do {
+                try await storage(of: stored.record).stop(stored.record.svm, for: stored.record.operation)
+            } catch let error as MigrateError where error.kind == .nodeAway {
+                // What concerns this node is done; the destination asks for the rest until it is done, too.
+                log.warning("SVM '\(stored.record.svmName)' is not stopped on all nodes yet: \(error)")
+            }
         }
     }
 
@@ -154,14 +177,14 @@ package actor MigrateSource: SourceCluster {
         while true {
             do {
                 guard let stored = try await records.get(deadline.operation),
-                    stored.record.attempt == deadline.attempt
+                    stored.record.attempt == deadline.attempt, stored.record.owningNode == node
                 else { return }
                 let record = try await change(deadline.operation, on: nil) { record throws(MigrateError) in
                     try record.after(.expireLock(attempt: deadline.attempt))
                 }
                 guard record.state == .recovered, record.attempt == deadline.attempt else { return }
-                try await storage.endMirrors(of: record.svm)
-                try await storage.unlockConfiguration(of: record.svm, from: deadline.operation)
+                try await storage(of: record).endMirrors(of: record.svm)
+                try await storage(of: record).unlockConfiguration(of: record.svm, from: deadline.operation)
                 return log.warning("the pre-commit of operation \(deadline.operation) took too long: unlocked")
             } catch let error as CancellationError {
                 throw error
@@ -177,8 +200,9 @@ package actor MigrateSource: SourceCluster {
     private func expire(_ deadline: Deadline) async throws {
         while true {
             do {
+                // The timer of an owner that was superseded is its successor's.
                 guard let stored = try await records.get(deadline.operation),
-                    stored.record.attempt == deadline.attempt
+                    stored.record.attempt == deadline.attempt, stored.record.owningNode == node
                 else { return }
                 switch stored.record.state {
                 case .locked:
@@ -193,7 +217,7 @@ package actor MigrateSource: SourceCluster {
                     try await reopenGate(of: record)
                     // Nobody was heard in time: a write must not wait for the word of a destination that may be gone. Only
                     // here, because a request that comes late must not end what a newer attempt has synchronised.
-                    try await storage.endMirrors(of: record.svm)
+                    try await storage(of: record).endMirrors(of: record.svm)
                     log.warning("the hold budget of operation \(deadline.operation) was over: the source serves again")
                 }
                 return
@@ -202,7 +226,7 @@ package actor MigrateSource: SourceCluster {
             } catch {
                 // Until the record is known to be recovered the gate stays held: ask the database again.
                 log.error("the commit of operation \(deadline.operation) cannot be given up yet: \(error)")
-                try await waiting.milliseconds(20)
+                try await waiting.milliseconds(Self.isNodeAway(error) ? 200 : 20)
             }
         }
     }
@@ -235,13 +259,13 @@ package actor MigrateSource: SourceCluster {
             )
         }
         gateAttempts[record.operation] = attempt
-        try await storage.holdGate(of: record.svm)
+        try await storage(of: record).holdGate(of: record.svm, attempt: attempt)
     }
 
     /// Reopens the gate after `record` was given up, unless a newer attempt has held it since.
     func reopenGate(of record: SourceRecord) async throws {
         guard record.attempt >= gateAttempts[record.operation] ?? 0 else { return }
-        try await storage.reopenGate(of: record.svm)
+        try await storage(of: record).reopenGate(of: record.svm, attempt: record.attempt)
     }
 
     /// Starts a timer.
@@ -252,8 +276,16 @@ package actor MigrateSource: SourceCluster {
         )
     }
 
+    /// The storage for the owner of an operation.
+    func storage(of record: SourceRecord) -> any SourceStorage {
+        storage.acting(
+            as: GroupAuthority(operation: record.operation, side: .source, epoch: record.ownerEpoch)
+        )
+    }
+
     /// Changes a record by compare-and-set until it succeeds or the change is refused. Without a call it is the
     /// source's own change.
+    /// - Throws: `.nodeAway` for a call when another node owns the operation by now: it is made again, and finds that node.
     func change(
         _ operation: ObjectUUID,
         on call: SourceCall?,
@@ -263,7 +295,10 @@ package actor MigrateSource: SourceCluster {
             guard let stored = try await records.get(operation) else { throw Self.unknown(operation) }
             var record = stored.record
             if let call {
-                guard try await storage.isHere(record.svm) else { throw Self.elsewhere(record) }
+                guard record.owningNode == node else {
+                    owned.remove(operation)
+                    throw Self.elsewhere(record)
+                }
                 record = try record.fenced(by: call)
             }
             record = try body(record)
@@ -272,11 +307,13 @@ package actor MigrateSource: SourceCluster {
         }
     }
 
-    private static func elsewhere(_ record: SourceRecord) -> MigrateError {
+    private static func isNodeAway(_ error: any Error) -> Bool { (error as? MigrateError)?.kind == .nodeAway }
+
+    static func elsewhere(_ record: SourceRecord) -> MigrateError {
         MigrateError(
-            .failed,
-            "SVM '\(record.svmName)' is on another node of the source cluster",
-            remedy: "give the peer the address of the node that holds the SVM's volumes; the step is tried again"
+            .nodeAway,
+            "operation \(record.operation) has just moved to another node of the source cluster",
+            remedy: "nothing: it is asked again"
         )
     }
 

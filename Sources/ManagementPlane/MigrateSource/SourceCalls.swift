@@ -7,9 +7,16 @@ import Saga
 
 // The answers to the orchestrator's requests. Each is idempotent and fenced by the caller's epoch.
 extension MigrateSource {
-    /// Answers one call of an orchestrator.
+    /// Answers one call of an orchestrator, through the node that owns its operation.
     /// - Throws: `MigrateError`; errors of the storage below come as kind `.failed`.
-    package func send(_ call: SourceCall) async throws -> SourceReply {
+    package func send(_ call: SourceCall) async throws -> SourceReply { try await reply(to: call, isPassedOn: false) }
+
+    /// Answers a call that another node of this cluster passes on, since this one owns its operation.
+    package func sendPassedOn(_ call: SourceCall) async throws -> SourceReply {
+        try await reply(to: call, isPassedOn: true)
+    }
+
+    private func reply(to call: SourceCall, isPassedOn: Bool) async throws -> SourceReply {
         guard call.protocolVersion == migrateProtocolVersion else {
             throw MigrateError(
                 .wrongVersion,
@@ -19,6 +26,10 @@ extension MigrateSource {
             )
         }
         do {
+            if let record = try await recordOfOther(call) {
+                guard !isPassedOn else { throw Self.elsewhere(record) }
+                return try await storage.pass(call, of: record.svm, to: record.owningNode)
+            }
             return try await answer(call)
         } catch let error as MigrateError {
             throw error
@@ -39,29 +50,34 @@ extension MigrateSource {
         case .forget(let svm): return try await forget(svm, call)
         case .status: return SourceReply(.status(try await current(call)))
         case .takeSnapshot(let snapshot):
-            try await storage.takeSnapshot(snapshot, of: current(call).svm)
+            let record = try await current(call)
+            try await storage(of: record).takeSnapshot(snapshot, of: record.svm)
         case .deleteSnapshots(let snapshots):
-            try await storage.deleteSnapshots(snapshots, of: current(call).svm)
+            let record = try await current(call)
+            try await storage(of: record).deleteSnapshots(snapshots, of: record.svm)
         case .lock(let attempt, let budget): try await lock(attempt, budget, call)
         case .unlock(let attempt): try await unlock(attempt, call)
         case .mirrorStates:
-            let states = try await storage.mirrorStates(of: current(call).svm)
+            let record = try await current(call)
+            let states = try await storage(of: record).mirrorStates(of: record.svm)
             let named = states.map { ($0.key.description, $0.value) }
             return SourceReply(.mirrorStates(Dictionary(uniqueKeysWithValues: named)))
         case .arm(let attempt, let budget): try await arm(attempt, budget, call)
-        case .preload(let mark):
-            let (state, reached) = try await storage.exportProtocolState(of: current(call).svm, since: mark)
+        case .preload(let marks):
+            let record = try await current(call)
+            let (state, reached) = try await storage(of: record).exportProtocolState(of: record.svm, since: marks)
             return SourceReply(.preloaded(reached), attachment: state)
-        case .hold(let attempt, let snapshot, let drain, let mark):
-            if let held = try await heldReply(attempt, mark, call) { return held }
-            return try await hold(attempt, snapshot, drain, mark, call)
+        case .hold(let attempt, let snapshot, let drain, let marks):
+            if let held = try await heldReply(attempt, marks, call) { return held }
+            return try await hold(attempt, snapshot, drain, marks, call)
         case .recover(let attempt, let reason): return try await recover(attempt, reason, call)
         case .pointOfNoReturn(let attempt): try await pointOfNoReturn(attempt, call)
         case .releaseInterfaces: try await releaseInterfaces(call)
         case .stop: try await stop(call)
         case .contentHash(let volume, let snapshot):
-            _ = try await current(call)
-            return SourceReply(.contentHash(try await storage.contentHash(of: volume, snapshot: snapshot)))
+            let record = try await current(call)
+            let hash = try await storage(of: record).contentHash(of: volume, in: record.svm, snapshot: snapshot)
+            return SourceReply(.contentHash(hash))
         case .deleteSVM: try await deleteSVM(call)
         }
         return SourceReply(.done)
@@ -97,8 +113,8 @@ extension MigrateSource {
     private func register(_ svm: ObjectUUID, _ cluster: String, _ call: SourceCall) async throws -> SourceReply {
         while true {
             if let stored = try await records.get(call.operation) {
-                _ = try await current(call)
-                try await storage.setOperation(call.operation, of: stored.record.svm)
+                let record = try await current(call)
+                try await storage(of: record).setOperation(call.operation, of: stored.record.svm)
                 return SourceReply(.done)
             }
             guard let name = try await storage.name(of: svm) else {
@@ -112,6 +128,7 @@ extension MigrateSource {
             var record = SourceRecord(
                 operation: call.operation,
                 epoch: call.epoch,
+                owningNode: node,
                 svm: svm,
                 svmName: name,
                 destinationCluster: cluster
@@ -160,10 +177,10 @@ extension MigrateSource {
             try record.after(.lock(attempt: attempt, deadlineWallClockNanoseconds: deadline))
         }
         startTimer(.lock, call.operation, attempt, milliseconds: budgetMilliseconds)
-        try await storage.lockConfiguration(of: record.svm, for: call.operation)
+        try await storage(of: record).lockConfiguration(of: record.svm, for: call.operation)
         // The timer may have ended the lock before it was made.
         if try await records.get(call.operation)?.record.state == .recovered {
-            try await storage.unlockConfiguration(of: record.svm, from: call.operation)
+            try await storage(of: record).unlockConfiguration(of: record.svm, from: call.operation)
         }
         try await crashPoints.reached("source-lock", .after)
     }
@@ -175,7 +192,7 @@ extension MigrateSource {
         // The gate first: an SVM is never left held without a record that says so.
         if before.state == .recovered { try await reopenGate(of: before) }
         if !before.isPastPointOfNoReturn {
-            try await storage.unlockConfiguration(of: before.svm, from: call.operation)
+            try await storage(of: before).unlockConfiguration(of: before.svm, from: call.operation)
         }
         _ = try await change(call.operation, on: call) { record throws(MigrateError) in
             try record.after(.unlock(attempt: attempt))
@@ -193,17 +210,18 @@ extension MigrateSource {
         try await crashPoints.reached("source-arm", .after)
     }
 
-    /// What `hold` answered before for the same attempt. A destination that has lost what it preloaded asks without a mark
+    /// What `hold` answered before for the same attempt. A destination that has lost what it preloaded asks without marks
     /// and gets the whole state: the gate is held, so that it has not changed.
     private func heldReply(
         _ attempt: UInt64,
-        _ mark: ProtocolStateMark?,
+        _ marks: [ProtocolStateMark],
         _ call: SourceCall
     ) async throws -> SourceReply? {
         guard let held = heldReplies[call.operation], held.attempt == attempt else { return nil }
         var reply = held.reply
-        if mark == nil {
-            reply.attachment = try await storage.exportProtocolState(of: current(call).svm, since: nil).state
+        if marks.isEmpty {
+            let record = try await current(call)
+            reply.attachment = try await storage(of: record).exportProtocolState(of: record.svm, since: []).state
         }
         return reply
     }
@@ -212,10 +230,11 @@ extension MigrateSource {
         _ attempt: UInt64,
         _ snapshot: OperationSnapshot,
         _ drainMilliseconds: UInt64,
-        _ mark: ProtocolStateMark?,
+        _ marks: [ProtocolStateMark],
         _ call: SourceCall
     ) async throws -> SourceReply {
         let record = try await current(call)
+        let storage = storage(of: record)
         try requireCommit(record, attempt)
         var stages = StageClock(environment)
         try await crashPoints.reached("source-hold", .before)
@@ -236,14 +255,15 @@ extension MigrateSource {
             }
             try await crashPoints.reached("source-drain", .after)
             stages.end("drain")
-            let state = try await storage.exportProtocolState(of: record.svm, since: mark).state
+            async let answered = storage.lastAnswers(of: record.svm)
+            let state = try await storage.exportProtocolState(of: record.svm, since: marks).state
             try await crashPoints.reached("source-state", .after)
             stages.end("state")
             try await storage.takeSnapshot(snapshot, of: record.svm)
-            try await requireInSync(record.svm)
+            try await requireInSync(record)
             try await crashPoints.reached("source-snapshot", .after)
             stages.end("final_snapshot")
-            let answers = try await storage.lastAnswers(of: record.svm)
+            let answers = try await answered
             let reply = SourceReply(.held(stages.stages, lastAnswers: answers), attachment: state)
             if heldReplies[call.operation]?.attempt ?? 0 < attempt {
                 heldReplies[call.operation] = HeldReply(attempt: attempt, reply: reply)
@@ -271,8 +291,8 @@ extension MigrateSource {
         }
     }
 
-    private func requireInSync(_ svm: ObjectUUID) async throws {
-        let states = try await storage.mirrorStates(of: svm)
+    private func requireInSync(_ record: SourceRecord) async throws {
+        let states = try await storage(of: record).mirrorStates(of: record.svm)
         for (volume, state) in states.sorted(by: { $0.key < $1.key }) where state != .inSync {
             throw MigrateError(
                 .failed,
@@ -316,7 +336,7 @@ extension MigrateSource {
         let record = try await current(call)
         try requirePastPointOfNoReturn(record)
         try await crashPoints.reached("source-release", .before)
-        try await storage.releaseInterfaces(of: record.svm)
+        try await storage(of: record).releaseInterfaces(of: record.svm)
         try await crashPoints.reached("source-release", .after)
     }
 
@@ -325,8 +345,8 @@ extension MigrateSource {
         try requirePastPointOfNoReturn(record)
         if record.state == .cleaned { return }
         try await crashPoints.reached("source-stop", .before)
-        try await storage.releaseInterfaces(of: record.svm)
-        try await storage.stop(record.svm, for: call.operation)
+        try await storage(of: record).releaseInterfaces(of: record.svm)
+        try await storage(of: record).stop(record.svm, for: call.operation)
         _ = try await change(call.operation, on: call) { record throws(MigrateError) in
             try record.after(.release)
         }
@@ -339,7 +359,7 @@ extension MigrateSource {
         try requirePastPointOfNoReturn(record)
         if record.state == .cleaned { return }
         try await crashPoints.reached("source-delete", .before)
-        try await storage.deleteSVM(record.svm)
+        try await storage(of: record).deleteSVM(record.svm)
         _ = try await change(call.operation, on: call) { record throws(MigrateError) in
             try record.after(.clean)
         }

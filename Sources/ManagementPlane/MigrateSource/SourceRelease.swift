@@ -8,9 +8,12 @@ extension MigrateSource {
     func release(_ relationshipInfoOnly: Bool, _ call: SourceCall) async throws {
         let record = try await current(call)
         try requireBeforeCommit(record)
-        try await storage.endMirrors(of: record.svm)
+        try await storage(of: record).endMirrors(of: record.svm)
         if !relationshipInfoOnly {
-            try await storage.deleteSnapshots(namePrefix: snapshotNamePrefix(of: call.operation), of: record.svm)
+            try await storage(of: record).deleteSnapshots(
+                namePrefix: snapshotNamePrefix(of: call.operation),
+                of: record.svm
+            )
         }
         try await unlock(record.attempt, call)
     }
@@ -34,12 +37,14 @@ extension MigrateSource {
         try await records.delete(operation)
         heldReplies[operation] = nil
         gateAttempts[operation] = nil
+        owned.remove(operation)
     }
 
     /// Takes the source's side of an operation away on a user's wish, because its destination is gone for ever.
     /// - Throws: `.refused` in a commit and after the point of no return; `.notFound`.
     package func abandon(_ operation: ObjectUUID) async throws {
         guard let record = try await records.get(operation)?.record else { throw Self.unknown(operation) }
+        guard record.owningNode == node else { throw Self.elsewhere(record) }
         try requireBeforeCommit(record)
         try await forget(operation, record.svm)
         log.warning("the source's side of operation \(operation) was removed by a user")

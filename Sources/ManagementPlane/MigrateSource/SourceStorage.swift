@@ -1,15 +1,22 @@
+package import GroupControl
 package import Identity
 package import MigrateOperation
 package import Replication
 
-/// What the source side of a migrate needs of its own cluster's storage. Every deed is idempotent; errors are of the
-/// kind that a caller may try again, unless they are a `MigrateError` that says otherwise.
+/// What the source side of a migrate needs of its own cluster's storage, on whichever nodes it is. Every deed is idempotent;
+/// errors are of the kind that a caller may try again, unless they are a `MigrateError` that says otherwise.
 package protocol SourceStorage: Sendable {
+    /// The same storage for the owner of an operation: nodes refuse what a former owner still wants.
+    func acting(as authority: GroupAuthority) -> any SourceStorage
+    /// Lets this node refuse what is older than a record, and past its point of no return every opening of the gate.
+    func note(_ record: SourceRecord)
+    /// Answers a call through the node that owns its operation.
+    /// - Throws: `.nodeAway` when that node does not answer.
+    func pass(_ call: SourceCall, of svm: ObjectUUID, to node: ObjectUUID) async throws -> SourceReply
     /// Describes the SVM of a name and what speaks against moving it. Nil when there is none.
     func describe(svmName: String) async throws -> (description: SVMDescription, findings: [PrecheckFinding])?
-    /// Whether this node of the cluster is the one that acts for an SVM: no other holds volumes of it. True when there is
-    /// no such SVM.
-    func isHere(_ svm: ObjectUUID) async throws -> Bool
+    /// Whether this node has a part of an SVM: volumes or addresses.
+    func isConcerned(by svm: ObjectUUID) async throws -> Bool
     /// The name of an SVM; nil when there is none.
     func name(of svm: ObjectUUID) async throws -> String?
     /// Marks the SVM as the source of an operation, or (nil) as one that takes part in none.
@@ -28,20 +35,22 @@ package protocol SourceStorage: Sendable {
     func deleteSnapshots(_ snapshots: [ObjectUUID], of svm: ObjectUUID) async throws
     /// The state of each volume's outgoing mirror.
     func mirrorStates(of svm: ObjectUUID) async throws -> [VolumeMSID: MirrorState]
-    /// Requests of clients wait un-executed from now on.
-    func holdGate(of svm: ObjectUUID) async throws
+    /// Requests of clients wait un-executed from now on, on every node.
+    /// - Throws: `.refused` when the attempt is over already.
+    func holdGate(of svm: ObjectUUID, attempt: UInt64) async throws
     /// Waits until nothing is being executed and every answer has left and is acknowledged; false at the deadline. From then
     /// on nothing is acknowledged that arrives at addresses of the host, until the gate is reopened.
     func drainGate(of svm: ObjectUUID, withinMilliseconds: UInt64) async throws -> Bool
     /// How long ago each connected client was answered last.
     func lastAnswers(of svm: ObjectUUID) async throws -> [ClientAnswerAge]
-    /// What must move beside the volumes: duplicate request cache and mounts; with a mark only what has come since.
+    /// What must move beside the volumes: duplicate request caches and mounts; of a node with a mark only what has come
+    /// since.
     func exportProtocolState(
         of svm: ObjectUUID,
-        since mark: ProtocolStateMark?
-    ) async throws -> (state: [UInt8], mark: ProtocolStateMark)
-    /// Held requests run, and new ones too.
-    func reopenGate(of svm: ObjectUUID) async throws
+        since marks: [ProtocolStateMark]
+    ) async throws -> (state: [UInt8], marks: [ProtocolStateMark])
+    /// Held requests run, and new ones too, on every node, unless a newer attempt has held the gate.
+    func reopenGate(of svm: ObjectUUID, attempt: UInt64) async throws
     /// Takes the addresses of the host away from it, without a packet to any client: on return another host may have them.
     /// Addresses of the loopback stay until `releaseInterfaces`.
     func surrenderInterfaces(of svm: ObjectUUID) async throws
@@ -50,7 +59,7 @@ package protocol SourceStorage: Sendable {
     /// Records the SVM as stopped and locked for an operation and ends its outgoing mirrors.
     func stop(_ svm: ObjectUUID, for operation: ObjectUUID) async throws
     /// The hash over a full walk of a snapshot, as sixteen hexadecimal digits.
-    func contentHash(of volume: VolumeMSID, snapshot: ObjectUUID) async throws -> String
+    func contentHash(of volume: VolumeMSID, in svm: ObjectUUID, snapshot: ObjectUUID) async throws -> String
     /// Deletes the SVM with all that belongs to it; absent is no error.
     func deleteSVM(_ svm: ObjectUUID) async throws
 }

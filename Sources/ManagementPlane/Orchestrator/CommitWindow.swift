@@ -30,7 +30,7 @@ enum CommitWindow {
         guard let snapshot = record.finalSnapshot else {
             throw MigrateError(.failed, "the cutover has no final snapshot", remedy: "report this as a defect")
         }
-        let mark = try await preload(migration)
+        let marks = try await preload(migration)
         try await migration.askAgain(
             .arm(attempt: record.attempt, budgetMilliseconds: record.options.holdBudgetMilliseconds)
         )
@@ -43,7 +43,7 @@ enum CommitWindow {
                 attempt: record.attempt,
                 snapshot: snapshot,
                 drainMilliseconds: record.options.holdBudgetMilliseconds / drainShare,
-                since: mark
+                since: marks
             )
         )
         guard case .held(let sourceStages, let lastAnswers) = held.answer else { throw Migration.strangeAnswer("hold") }
@@ -55,7 +55,7 @@ enum CommitWindow {
         try await migration.storage.importProtocolState(held.attachment, of: record.svm)
         migration.remember { $0.importedAttempt = record.attempt }
         try await step("import", migration, &clock)
-        try await migration.forEachVolume { try await migration.storage.setReplica(false, $0.msid) }
+        try await migration.storage.setReplica(false, of: record.svm)
         try await step("promote", migration, &clock)
         try requireTimeLeft(migration, deadline)
         try await pointOfNoReturn(migration, record.attempt)
@@ -72,15 +72,15 @@ enum CommitWindow {
 
     /// Takes over the protocol state while the source still serves: all of it, then what has come meanwhile, so that only
     /// the rest is left for the window.
-    private static func preload(_ migration: Migration) async throws -> ProtocolStateMark? {
-        var mark: ProtocolStateMark?
+    private static func preload(_ migration: Migration) async throws -> [ProtocolStateMark] {
+        var marks: [ProtocolStateMark] = []
         for _ in 0..<preloads {
-            let reply = try await migration.askAgain(.preload(since: mark))
+            let reply = try await migration.askAgain(.preload(since: marks))
             guard case .preloaded(let reached) = reply.answer else { throw Migration.strangeAnswer("preload") }
             try await migration.storage.importProtocolState(reply.attachment, of: migration.record.svm)
-            mark = reached
+            marks = reached
         }
-        return mark
+        return marks
     }
 
     /// A commit is only begun with what this process itself prepared: synchronous streams and the held service do not
@@ -105,18 +105,19 @@ enum CommitWindow {
         _ snapshot: OperationSnapshot,
         _ deadline: UInt64
     ) async throws {
-        try await migration.forEachVolume { volume in
-            while try await !migration.storage.hasSnapshot(snapshot.uuid, volume.msid) {
-                guard migration.environment.monotonicNanoseconds() < deadline else {
-                    throw MigrateError(
-                        .failed,
-                        "the final snapshot of volume '\(volume.name)' did not arrive in time",
-                        remedy: "the cutover is tried again; look at the network between the clusters"
-                    )
-                }
-                try await migration.waiting.nanoseconds(500_000)
-            }
-        }
+        let now = migration.environment.monotonicNanoseconds()
+        let missing = try await migration.storage.awaitSnapshot(
+            snapshot.uuid,
+            of: migration.record.svm,
+            withinMilliseconds: (deadline - min(deadline, now)) / 1_000_000
+        )
+        guard let first = missing.min() else { return }
+        let name = migration.record.svm.volumes.first { $0.msid == first }?.name ?? first.description
+        throw MigrateError(
+            .failed,
+            "the final snapshot of volume '\(name)' did not arrive in time",
+            remedy: "the cutover is tried again; look at the network between the clusters"
+        )
     }
 
     private static func requireTimeLeft(_ migration: Migration, _ deadline: UInt64) throws(MigrateError) {
@@ -157,7 +158,7 @@ enum CommitWindow {
     static func releaseInterfaces(_ migration: Migration) async throws {
         do {
             try await migration.askAgain(.releaseInterfaces, times: releaseAttempts)
-        } catch let error as MigrateError where error.kind == .unreachable || error.kind == .failed {
+        } catch let error as MigrateError where [.unreachable, .failed, .nodeAway].contains(error.kind) {
             migration.log.warning("the source has not confirmed that its interfaces are closed: \(error)")
         }
     }
@@ -206,11 +207,15 @@ enum CommitWindow {
                 remedy: "restart the destination: it goes on from there"
             )
         }
-        try await TransferPhase.stopMirrors(migration)
-        try await migration.forEachVolume { try await migration.storage.setReplica(true, $0.msid) }
+        try await migration.whenNodesAnswer {
+            try await TransferPhase.stopMirrors(migration)
+            try await migration.storage.setReplica(true, of: record.svm)
+        }
         if let snapshot = record.finalSnapshot {
             try await migration.askForEver(.deleteSnapshots([snapshot.uuid]))
-            try await migration.storage.deleteSnapshots([snapshot.uuid], of: record.svm)
+            try await migration.whenNodesAnswer {
+                try await migration.storage.deleteSnapshots([snapshot.uuid], of: record.svm)
+            }
         }
         migration.remember { $0.importedAttempt = nil }
     }

@@ -1,4 +1,5 @@
 import Environment
+import GroupControl
 import Identity
 import Logging
 import MigrateOperation
@@ -34,7 +35,9 @@ enum CutoverPhase {
             },
             undo: { migration in
                 migration.remember { $0.preparedAttempt = nil }
-                try await migration.storage.discardPrepared(migration.record.svm)
+                try await migration.whenNodesAnswer {
+                    try await migration.storage.discardPrepared(migration.record.svm)
+                }
             }
         ),
         SagaStep(
@@ -42,7 +45,7 @@ enum CutoverPhase {
             perform: { try await synchronize($0) },
             undo: { migration in
                 migration.remember { $0.synchronizedAttempt = nil }
-                try await TransferPhase.stopMirrors(migration)
+                try await migration.whenNodesAnswer { try await TransferPhase.stopMirrors(migration) }
             }
         ),
         SagaStep(
@@ -119,14 +122,15 @@ enum CutoverPhase {
     /// Brings every volume, each on its own, from asynchronous to synchronous and waits until all are INSYNC.
     private static func synchronize(_ migration: Migration) async throws {
         let record = migration.record
-        try await migration.forEachVolume { try await migration.storage.startSynchronous($0.msid, of: record.svm) }
+        try await migration.storage.startSynchronous(record.svm)
         let deadline =
             migration.environment.monotonicNanoseconds() + record.options.synchronizeMilliseconds * 1_000_000
         while true {
             try migration.record.requireNotInterrupted()
             var waitingFor: [String] = []
+            let statuses = try await migration.storage.mirrorStatuses(of: record.svm)
             for volume in record.svm.volumes {
-                let status = migration.storage.mirrorStatus(of: volume.msid)
+                let status = statuses[volume.msid] ?? .idle
                 if let failure = status.failure, status.state != .inSync && status.state != .transitioning {
                     throw MigrateError(
                         .failed,

@@ -64,18 +64,48 @@ enum DestinationPrecheck {
         return findings
     }
 
+    /// Free space that differs by less than this part of the largest is taken for the same.
+    private static let spaceStepsPerAggregate: UInt64 = 16
+
+    /// Places each interface on a node, evenly: pure.
+    ///
+    /// - Parameters:
+    ///   - known: where interfaces are already; those stay.
+    ///   - nodes: the nodes to choose from, at least one, in the order in which they are taken.
+    static func place(
+        _ interfaces: [String],
+        keeping known: [String: ObjectUUID],
+        on nodes: [ObjectUUID]
+    ) -> [String: ObjectUUID] {
+        var places = known.filter { interfaces.contains($0.key) }
+        for interface in interfaces.sorted() where places[interface] == nil {
+            let counts = nodes.map { node in places.values.count { $0 == node } }
+            guard let fewest = counts.min(), let index = counts.firstIndex(of: fewest) else { continue }
+            places[interface] = nodes[index]
+        }
+        return places
+    }
+
     /// Places each volume on the aggregate with the most free space: the whole size when it is guaranteed, what is
-    /// really used otherwise [164]. Largest first, so that small ones do not take the place of large ones.
+    /// really used otherwise [164]. Among aggregates that have about as much, the one with the fewest volumes of the SVM.
+    /// Largest first, so that small ones do not take the place of large ones.
     static func place(
         _ volumes: [VolumeDescription],
         on candidates: [PlacementCandidate]
     ) -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) {
         var candidates = candidates
         var placed: [ObjectUUID: ObjectUUID] = [:]
+        var counts = candidates.map { _ in 0 }
+        let step = max(1, (candidates.map(\.availableBytes).max() ?? 0) / spaceStepsPerAggregate)
         var findings: [PrecheckFinding] = []
         let needs = volumes.map { ($0, $0.isSpaceGuaranteed ? $0.sizeBytes : $0.usedBytes) }
         for (volume, bytes) in needs.sorted(by: { ($1.1, $0.0.name) < ($0.1, $1.0.name) }) {
-            let best = candidates.indices.max { candidates[$0].availableBytes < candidates[$1].availableBytes }
+            let fitting = candidates.indices.filter { candidates[$0].availableBytes >= bytes }
+            let best =
+                fitting.max { left, right in
+                    let (one, two) = (candidates[left].availableBytes / step, candidates[right].availableBytes / step)
+                    return one == two ? counts[left] > counts[right] : one < two
+                } ?? candidates.indices.max { candidates[$0].availableBytes < candidates[$1].availableBytes }
             guard let best, candidates[best].availableBytes >= bytes else {
                 let most = best.map { "'\(candidates[$0].name)' has \(candidates[$0].availableBytes) bytes left" }
                 findings.append(
@@ -88,6 +118,7 @@ enum DestinationPrecheck {
                 continue
             }
             candidates[best].availableBytes -= bytes
+            counts[best] += 1
             placed[volume.uuid] = candidates[best].aggregate
         }
         let result = volumes.map { volume in

@@ -1,23 +1,7 @@
+package import GroupControl
 package import Identity
 package import MigrateOperation
 package import Replication
-
-/// What the mirror of one volume is doing.
-package struct VolumeMirrorStatus: Sendable, Equatable {
-    /// The state.
-    package var state: MirrorState
-    /// What the running or last transfer has done.
-    package var transfer: TransferStatistics
-    /// Why the synchronous stream or the last transfer broke; nil when nothing did.
-    package var failure: String?
-
-    /// Makes a status.
-    package init(state: MirrorState, transfer: TransferStatistics, failure: String?) {
-        self.state = state
-        self.transfer = transfer
-        self.failure = failure
-    }
-}
 
 /// What becomes of the snapshots of an operation when its mirrors are deleted on the destination [113-114].
 package enum SnapshotRetention: Sendable {
@@ -29,11 +13,14 @@ package enum SnapshotRetention: Sendable {
     case onlyFinal
 }
 
-/// What the orchestrator needs of its own cluster's storage. Every deed is idempotent. A `MigrateError` of kind
-/// `.refused` means that trying again is of no use (no space, damage); every other error is tried again.
+/// What the orchestrator needs of its own cluster's storage, on whichever nodes it is. Every deed is idempotent. A
+/// `MigrateError` of kind `.refused` means that trying again is of no use (no space, damage), one of kind `.nodeAway` that a
+/// node does not answer; every other error is tried again.
 package protocol DestinationStorage: Sendable {
-    /// Whether this node has every volume of the SVM that has a place already.
-    func isHere(_ svm: SVMDescription) async throws -> Bool
+    /// The same storage for the orchestrator of an operation: nodes refuse what a former one still wants.
+    func acting(as authority: GroupAuthority) -> any DestinationStorage
+    /// Whether this node can act for an operation: what it owns of the SVM's volumes is open.
+    func isReady(for svm: SVMDescription) async throws -> Bool
     /// Finds what speaks against receiving the SVM, and chooses an aggregate for each volume.
     func precheck(
         _ svm: SVMDescription,
@@ -50,23 +37,27 @@ package protocol DestinationStorage: Sendable {
     func removeAbsent(_ svm: SVMDescription, for operation: ObjectUUID) async throws
     /// Makes the SVM and its export policies, stopped and locked for the operation, with the same name and identity.
     func createSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws
-    /// Makes the volumes as replicas with the same identities.
+    /// Makes the volumes as replicas with the same identities; returns when each is there on its node.
     func createVolumes(_ svm: SVMDescription, for operation: ObjectUUID) async throws
-    /// Makes the interfaces, not yet bound.
+    /// Makes the interfaces, not yet bound, on nodes that hold volumes.
     func createInterfaces(_ svm: SVMDescription, for operation: ObjectUUID) async throws
     /// Deletes all that `create…` made for the operation; an SVM that does not belong to it is left alone.
     func deleteSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws
     /// Transfers every snapshot of a volume up to and including one; resumes what was cut off.
     func transfer(
-        _ volume: VolumeMSID,
+        _ volume: VolumeDescription,
         of svm: SVMDescription,
         upTo snapshot: ObjectUUID,
         throttleBytesPerSecond: UInt64
     ) async throws -> TransferStatistics
-    /// Begins the synchronous stream of a volume in the background.
-    func startSynchronous(_ volume: VolumeMSID, of svm: SVMDescription) async throws
-    /// What the mirror of a volume is doing; cheap.
+    /// Begins the synchronous streams of all volumes in the background.
+    func startSynchronous(_ svm: SVMDescription) async throws
+    /// What the mirror of a volume was doing when it was last heard of; cheap.
     func mirrorStatus(of volume: VolumeMSID) -> VolumeMirrorStatus
+    /// What the mirrors of all volumes are doing now.
+    func mirrorStatuses(of svm: SVMDescription) async throws -> [VolumeMSID: VolumeMirrorStatus]
+    /// The name of the node that holds a volume; empty when it is not known.
+    func nodeName(holding volume: VolumeMSID) -> String
     /// Ends the mirrors of the SVM and deletes the snapshots whose names begin with `namePrefix`, save those that are to
     /// be retained [113].
     func deleteMirrors(
@@ -75,29 +66,34 @@ package protocol DestinationStorage: Sendable {
         retaining: SnapshotRetention,
         final: ObjectUUID?
     ) async throws
-    /// Ends transfer and stream of a volume; nothing more is applied afterwards.
-    func stopMirror(_ volume: VolumeMSID) async throws
-    /// Whether a snapshot is there, with all that came before it.
-    func hasSnapshot(_ snapshot: ObjectUUID, _ volume: VolumeMSID) async throws -> Bool
-    /// Makes a volume read-write (false) or a replica again (true), durably.
-    func setReplica(_ isReplica: Bool, _ volume: VolumeMSID) async throws
+    /// Ends transfers and streams of volumes; nothing more is applied afterwards.
+    func stopMirrors(_ volumes: [VolumeMSID], of svm: SVMDescription) async throws
+    /// Waits until a snapshot has come to every volume, with all that came before it.
+    /// - Returns: the volumes that do not have it when the time is over.
+    func awaitSnapshot(
+        _ snapshot: ObjectUUID,
+        of svm: SVMDescription,
+        withinMilliseconds: UInt64
+    ) async throws -> [VolumeMSID]
+    /// Makes the volumes read-write (false) or replicas again (true), durably.
+    func setReplica(_ isReplica: Bool, of svm: SVMDescription) async throws
     /// Deletes snapshots of every volume of the SVM; absent ones are no error.
     func deleteSnapshots(_ snapshots: [ObjectUUID], of svm: SVMDescription) async throws
-    /// Builds all that serving needs beforehand, with the gate held; nothing is bound.
+    /// Builds all that serving needs beforehand, with the gates held; nothing is bound.
     func prepareToServe(_ svm: SVMDescription) async throws
     /// Drops what `prepareToServe` built and what was imported.
     func discardPrepared(_ svm: SVMDescription) async throws
-    /// Takes over the duplicate request cache and the mounts of the source.
+    /// Takes over the duplicate request caches and the mounts of the source, on every node: a request may come to any.
     func importProtocolState(_ state: [UInt8], of svm: SVMDescription) async throws
-    /// Binds the interfaces; the gate is still held.
+    /// Binds the interfaces; the gates are still held.
     func bindInterfaces(of svm: SVMDescription) async throws
-    /// Lets requests run.
+    /// Lets requests run, on every node.
     func openGate(of svm: SVMDescription) async throws
     /// How long ago each connected client was answered first.
     func firstAnswers(of svm: SVMDescription) async throws -> [ClientAnswerAge]
     /// Records the SVM as running, its volumes as read-write and everything as unlocked, so that it is served after
-    /// every start of the daemon.
+    /// every start of a daemon.
     func recordServing(_ svm: SVMDescription, for operation: ObjectUUID) async throws
     /// The hash over a full walk of a snapshot, as sixteen hexadecimal digits.
-    func contentHash(of volume: VolumeMSID, snapshot: ObjectUUID) async throws -> String
+    func contentHash(of volume: VolumeMSID, in svm: SVMDescription, snapshot: ObjectUUID) async throws -> String
 }

@@ -1,4 +1,5 @@
 import Environment
+import GroupControl
 package import Identity
 import Logging
 package import MigrateOperation
@@ -61,7 +62,9 @@ package final class Migration: Sendable {
         self.database = database
         records = MigrateRecords(database, prefix: MigrateKeys.destinationPrefix)
         self.directory = directory
-        self.storage = storage
+        self.storage = storage.acting(
+            as: GroupAuthority(operation: stored.record.operation, side: .destination, epoch: stored.record.epoch)
+        )
         self.slots = slots
         self.clusterName = clusterName
         self.environment = environment
@@ -160,11 +163,30 @@ package final class Migration: Sendable {
         for _ in 1..<times {
             do {
                 return try await ask(request)
-            } catch let error as MigrateError where error.kind == .unreachable {
+            } catch let error as MigrateError where error.kind == .unreachable || error.kind == .nodeAway {
                 try await waiting.milliseconds(backOff.next(environment))
             }
         }
         return try await ask(request)
+    }
+
+    /// Does something on the own cluster that must not fail because a node is away: it comes back, or its partner takes its
+    /// place and opens what it had. Ends when another orchestrator has taken over.
+    func whenNodesAnswer(_ body: () async throws -> Void) async throws {
+        var backOff = BackOff(minMilliseconds: 50, maxMilliseconds: 1_000)
+        var failures: UInt64 = 0
+        while true {
+            do {
+                return try await body()
+            } catch let error as MigrateError where error.kind == .nodeAway || error.kind == .failed {
+                // What fails on nodes that answer does not heal for ever.
+                if error.kind == .failed { failures += 1 }
+                guard failures <= 3 * record.options.retriesMax else { throw error }
+                log.warning("a node of this cluster is waited for: \(error)")
+                try await waiting.milliseconds(backOff.next(environment))
+                try await reload()
+            }
+        }
     }
 
     /// Waits in short pieces, and stops waiting when a user asks for something.
@@ -190,7 +212,9 @@ package final class Migration: Sendable {
         while true {
             do {
                 return try await ask(request)
-            } catch let error as MigrateError where error.kind == .unreachable || error.kind == .failed {
+            } catch let error as MigrateError
+                where error.kind == .unreachable || error.kind == .failed || error.kind == .nodeAway
+            {
                 if delayMilliseconds > 500 { log.warning("the source does not answer, asking again: \(error)") }
                 try await waiting.milliseconds(delayMilliseconds)
                 delayMilliseconds = min(delayMilliseconds * 2, 1_000)

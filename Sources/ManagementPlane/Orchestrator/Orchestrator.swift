@@ -1,4 +1,5 @@
 package import Environment
+package import GroupControl
 package import Identity
 package import Logging
 package import MigrateOperation
@@ -187,10 +188,11 @@ package actor Orchestrator {
         }
     }
 
-    /// Takes over the operations of nodes that are down, as soon as this node has what they work on.
+    /// Takes over the operations of nodes that are down, as soon as what this node has of theirs is open. What other nodes
+    /// have of them is waited for by the operations.
     package func rehome(from nodes: Set<ObjectUUID>) async throws {
         for stored in try await records.all(except: Set(migrations.keys)) {
-            guard nodes.contains(stored.record.owningNode), try await storage.isHere(stored.record.svm) else {
+            guard nodes.contains(stored.record.owningNode), try await storage.isReady(for: stored.record.svm) else {
                 continue
             }
             try await takeOver(stored)

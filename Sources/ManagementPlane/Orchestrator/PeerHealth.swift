@@ -19,7 +19,7 @@ enum PeerHealth {
                 _ = try await migration.ask(.probe(answerBytes: 0))
                 if isTold { migration.log.notice("the source answers again") }
                 return
-            } catch let error as MigrateError where error.kind == .unreachable {
+            } catch let error as MigrateError where error.kind == .unreachable || error.kind == .nodeAway {
                 if !isTold {
                     isTold = true
                     migration.log.warning("the operation waits for its source: \(error)")
@@ -37,6 +37,8 @@ enum PeerHealth {
 enum FailureVerdict: Equatable {
     /// The source does not answer: wait for it, however long it takes.
     case waitForPeer
+    /// A node of one of the clusters does not answer: it comes back, or its partner takes its place.
+    case waitForNode
     /// It may succeed when it is tried again.
     case tryAgain
     /// Trying again is of no use.
@@ -50,6 +52,7 @@ enum FailureVerdict: Equatable {
         }
         switch error.kind {
         case .unreachable: self = .waitForPeer
+        case .nodeAway: self = .waitForNode
         case .failed, .interrupted: self = .tryAgain
         case .fenced, .notFound, .refused, .pastPointOfNoReturn, .commitRecovered, .wrongVersion, .notAuthenticated,
             .notInThisVersion, .invalid, .baselineLost:

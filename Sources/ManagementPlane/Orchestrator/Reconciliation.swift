@@ -21,7 +21,7 @@ enum Reconciliation {
             !svm.volumes.contains { $0.uuid == old.uuid && $0.msid == old.msid }
                 || record.baselineLost.contains(old.msid.description)
         }
-        for volume in gone { try await migration.storage.stopMirror(volume.msid) }
+        try await migration.storage.stopMirrors(gone.map(\.msid), of: record.svm)
         if isChanged {
             migration.log.notice("the configuration of the SVM has changed on the source and is taken over")
         }
@@ -80,8 +80,8 @@ enum Reconciliation {
             configuration.svm.migrateRole = .none
             return configuration
         }
-        return essence(left) == essence(right) && left.replicationAddress == right.replicationAddress
-            && left.replicationPort == right.replicationPort && left.replicationSecret == right.replicationSecret
+        return essence(left) == essence(right) && left.services == right.services
+            && left.volumes.map(\.source) == right.volumes.map(\.source)
             && left.volumes.map(\.destinationAggregate) == right.volumes.map(\.destinationAggregate)
     }
 }

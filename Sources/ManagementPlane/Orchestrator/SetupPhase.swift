@@ -44,6 +44,10 @@ enum SetupPhase {
             case .waitForPeer:
                 try await PeerHealth.waitForSource(migration)
                 failures = 0
+            case .waitForNode:
+                migration.log.warning("step '\(step)' waits for a node: \(reason)")
+                failures = 0
+                try await migration.waitInterruptibly(milliseconds: backOff.next(migration.environment))
             case .tryAgain where failures <= migration.record.options.retriesMax:
                 migration.log.warning("step '\(step)' failed and is tried again: \(reason)")
                 try await migration.update {

@@ -66,7 +66,11 @@ enum SourceCleanupPhase {
         var verified: [String: String] = [:]
         // One volume after the other: this is work in the background, and clients are being served.
         for volume in migration.record.svm.volumes {
-            async let here = migration.storage.contentHash(of: volume.msid, snapshot: snapshot.uuid)
+            async let here = migration.storage.contentHash(
+                of: volume.msid,
+                in: migration.record.svm,
+                snapshot: snapshot.uuid
+            )
             let reply = try await migration.askForEver(.contentHash(volume: volume.msid, snapshot: snapshot.uuid))
             guard case .contentHash(let there) = reply.answer else { throw Migration.strangeAnswer("contentHash") }
             let local = try await here

@@ -29,15 +29,26 @@ enum TakeoverPhase {
     }
 
     private static func openVolumes(_ migration: Migration) async throws {
-        try await migration.forEachVolume { try await migration.storage.setReplica(false, $0.msid) }
+        try await migration.storage.setReplica(false, of: migration.record.svm)
     }
 
     private static func serve(_ migration: Migration) async throws {
+        do {
+            try await serveOnce(migration)
+        } catch {
+            // A node that was prepared may be another one now, or have been restarted: the next try does everything.
+            migration.remember { $0.importedAttempt = nil }
+            throw error
+        }
+    }
+
+    private static func serveOnce(_ migration: Migration) async throws {
         let record = migration.record
         let isImported = migration.remember { $0.importedAttempt == record.attempt }
         if !isImported {
-            // This process is not the one that made the commit: build the service again, and fetch what the clients
-            // were answered, which the source keeps until it is stopped.
+            // This process is not the one that made the commit: build the service again. What had an effect the volumes
+            // bring along (decision 0030); the rest of what the clients were answered the source keeps until it is stopped.
+            try await openVolumes(migration)
             try await migration.storage.prepareToServe(record.svm)
             try await fetchProtocolState(migration, record)
         }
@@ -52,19 +63,15 @@ enum TakeoverPhase {
         guard let snapshot = record.finalSnapshot else { return }
         do {
             let reply = try await migration.askAgain(
-                .hold(attempt: record.attempt, snapshot: snapshot, drainMilliseconds: 0, since: nil),
+                .hold(attempt: record.attempt, snapshot: snapshot, drainMilliseconds: 0, since: []),
                 times: 2
             )
             try await migration.storage.importProtocolState(reply.attachment, of: record.svm)
             migration.remember { $0.importedAttempt = record.attempt }
         } catch let error as MigrateError {
-            migration.log.warning("the source has no protocol state any more: \(error)")
-            try await migration.update {
-                $0.say(
-                    MigrateCode.wrongState,
-                    "both daemons were restarted in the cutover: the duplicate request cache did not move"
-                )
-            }
+            migration.log.notice(
+                "the source has no protocol state any more, and what the volumes keep is all: \(error)"
+            )
         }
     }
 }

@@ -1,4 +1,5 @@
 import Environment
+import GroupControl
 import Identity
 import Logging
 import MigrateOperation
@@ -56,10 +57,18 @@ enum TransferPhase {
                 bytesBefore = bytes
                 migration.log.warning("a transfer failed: \(error)")
                 let verdict = FailureVerdict(error)
-                guard verdict != .giveUp, failures <= migration.record.options.retriesMax else {
+                guard verdict != .giveUp, verdict == .waitForNode || failures <= migration.record.options.retriesMax
+                else {
                     migration.remember { $0.lastFailure = error as? MigrateError }
                     try await migration.halt(.migrateFailed, "the transfer cannot go on: \(error)")
                     return false
+                }
+                if verdict == .waitForNode {
+                    failures -= 1
+                    migration.log.warning("a node is waited for: \(error)")
+                    try await migration.update { $0.say(MigrateCode.peerUnreachable, "a node is waited for: \(error)") }
+                    try await migration.waitInterruptibly(milliseconds: backOff.next(migration.environment))
+                    continue
                 }
                 // A broken link shows at the replication connection first; whether the peer lives, the control path says.
                 try await PeerHealth.waitForSource(migration)
@@ -122,10 +131,12 @@ enum TransferPhase {
         if finished.isEmpty { return }
         // Whatever comes of it: the next transfer must neither show nor record them again.
         defer { migration.remember { $0.finishedTransfers = [:] } }
+        let nodes = finished.reduce(into: [:]) { $0[$1.key] = migration.storage.nodeName(holding: $1.key) }
         try await migration.update { record in
             for (msid, volume) in finished.sorted(by: { $0.key < $1.key }) {
                 record.noteTransfer(
                     of: msid,
+                    to: nodes[msid] ?? "",
                     bytes: volume.bytes,
                     milliseconds: volume.durationNanoseconds / 1_000_000
                 )
@@ -145,7 +156,7 @@ enum TransferPhase {
         let share = limit == 0 ? 0 : max(1, limit / UInt64(record.svm.volumes.count))
         do {
             return try await migration.storage.transfer(
-                volume.msid,
+                volume,
                 of: record.svm,
                 upTo: snapshot.uuid,
                 throttleBytesPerSecond: share
@@ -218,6 +229,7 @@ enum TransferPhase {
 
     /// Ends every mirror.
     static func stopMirrors(_ migration: Migration) async throws {
-        try await migration.forEachVolume { try await migration.storage.stopMirror($0.msid) }
+        let svm = migration.record.svm
+        try await migration.storage.stopMirrors(svm.volumes.map(\.msid), of: svm)
     }
 }

@@ -250,8 +250,15 @@ package enum FileSystem {
     }
 
     /// Writes a small file so that after a crash it is there whole or not at all.
-    package static func writeAtomically(_ bytes: [UInt8], to path: String) throws(FileIOError) {
-        let temporary = path + ".new"
+    ///
+    /// - Parameter writer: tells this writer from others that may write the same file at the same moment: none of them may
+    ///   give its name to what another one has half written.
+    package static func writeAtomically(
+        _ bytes: [UInt8],
+        to path: String,
+        writer: String = "new"
+    ) throws(FileIOError) {
+        let temporary = path + "." + writer
         try remove(temporary)
         do {
             let file = try File(path: temporary, .readWrite)

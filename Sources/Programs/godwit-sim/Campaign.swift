@@ -8,6 +8,8 @@ struct Campaign {
     static let seedsPerChild: UInt64 = 50
 
     let seeds: SeedRange
+    /// Nodes of each cluster.
+    let nodes: Int
     let defect: String?
     let jobs: Int
     let stopsAtFailure: Bool
@@ -22,7 +24,7 @@ struct Campaign {
             let isEnough = stopsAtFailure && !summary.failures.isEmpty
             while children.count < jobs && !isExhausted && !isEnough {
                 let last = seeds.last - next < Self.seedsPerChild ? seeds.last : next + Self.seedsPerChild - 1
-                children.append(Child(SeedRange(first: next, last: last), defect: defect))
+                children.append(Child(SeedRange(first: next, last: last), nodes: nodes, defect: defect))
                 isExhausted = last == seeds.last
                 next = last &+ 1
             }
@@ -37,7 +39,7 @@ struct Campaign {
                 let rest = children[index].finish(into: &summary)
                 children.remove(at: index)
                 if let rest, !(stopsAtFailure && !summary.failures.isEmpty) {
-                    children.append(Child(rest, defect: defect))
+                    children.append(Child(rest, nodes: nodes, defect: defect))
                 }
             }
         }
@@ -49,12 +51,14 @@ struct Summary {
     var seedCount = 0
     var faultCount = 0
     var migrationCount = 0
+    var handoverCount = 0
     var failures: [ResultLine] = []
 
     mutating func add(_ line: ResultLine) {
         seedCount += 1
         faultCount += line.faultCount
         migrationCount += line.migrationCount
+        handoverCount += line.handoverCount
         guard !line.violations.isEmpty else { return }
         failures.append(line)
     }
@@ -71,11 +75,12 @@ struct Summary {
         if isJSON {
             print(
                 "{\"seeds\":\(seedCount),\"violations\":\(failures.count),\"faults\":\(faultCount),"
-                    + "\"migrations\":\(migrationCount)}"
+                    + "\"migrations\":\(migrationCount),\"handovers\":\(handoverCount)}"
             )
         } else {
             print(
-                "sim: seeds=\(seedCount) violations=\(failures.count) faults=\(faultCount) migrations=\(migrationCount)"
+                "sim: seeds=\(seedCount) violations=\(failures.count) faults=\(faultCount) migrations=\(migrationCount) "
+                    + "handovers=\(handoverCount)"
             )
         }
     }
@@ -83,10 +88,10 @@ struct Summary {
 
 /// The child's side: runs seeds and tells each.
 enum Worker {
-    static func run(_ seeds: SeedRange, _ defects: Set<Defect>) {
+    static func run(_ seeds: SeedRange, _ nodes: Int, _ defects: Set<Defect>) {
         var seed = seeds.first
         while true {
-            let line = ResultLine(Simulator.run(seed: seed, defects: defects))
+            let line = ResultLine(Simulator.run(seed: seed, nodeCount: nodes, defects: defects))
             print(line.text)
             fflush(nil)
             if seed == seeds.last { return }

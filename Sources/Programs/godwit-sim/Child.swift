@@ -10,7 +10,7 @@ struct Child {
     private var isDone = false
 
     /// Starts it: this program again.
-    init(_ seeds: SeedRange, defect: String?) {
+    init(_ seeds: SeedRange, nodes: Int, defect: String?) {
         self.seeds = seeds
         next = seeds.first
         var ends: [CInt] = [0, 0]
@@ -20,7 +20,7 @@ struct Child {
         posix_spawn_file_actions_init(&actions)
         posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
         defer { posix_spawn_file_actions_destroy(&actions) }
-        var arguments = ["godwit-sim", "--seeds", seeds.text, "--worker"]
+        var arguments = ["godwit-sim", "--seeds", seeds.text, "--nodes", "\(nodes)", "--worker"]
         if let defect { arguments += ["--defect", defect] }
         var pointers = arguments.map { strdup($0) } + [nil]
         defer { for pointer in pointers { free(pointer) } }
@@ -78,7 +78,7 @@ struct Child {
 extension ResultLine {
     /// The result of a seed that did not come to an end.
     fileprivate init(seed: UInt64, _ violation: String) {
-        self.init(text: "\(seed)\t0\t0\t0\t0\t0")!
+        self.init(text: "\(seed)\t0\t0\t0\t0\t0\t0")!
         violations = [violation]
     }
 }

@@ -3,8 +3,8 @@ import Simulator
 /// Leaves faults out of a failing seed while it still fails.
 enum Minimizer {
     /// The numbers of the faults that are needed; all that there were when the seed does not fail.
-    static func minimize(_ seed: UInt64, _ defects: Set<Defect>, _ start: [Int]?) -> [Int]? {
-        let whole = Simulator.run(seed: seed, keeping: start, defects: defects)
+    static func minimize(_ seed: UInt64, _ nodes: Int, _ defects: Set<Defect>, _ start: [Int]?) -> [Int]? {
+        let whole = Simulator.run(seed: seed, nodeCount: nodes, keeping: start, defects: defects)
         var kept = start ?? Array(whole.faults.indices)
         guard !whole.violations.isEmpty else { return start }
         // Large parts first, then one after the other, until no single one can be left out.
@@ -16,7 +16,7 @@ enum Minimizer {
                 let part = position..<min(position + size, kept.count)
                 var rest = kept
                 rest.removeSubrange(part)
-                if Simulator.run(seed: seed, keeping: rest, defects: defects).violations.isEmpty {
+                if Simulator.run(seed: seed, nodeCount: nodes, keeping: rest, defects: defects).violations.isEmpty {
                     position = part.upperBound
                 } else {
                     kept = rest

@@ -18,6 +18,7 @@ struct SimulatorCommand: ParsableCommand {
     @Flag(help: "Print what happens in the seed, a line for each event.") var trace = false
     @Flag(help: "Leave faults out of the failing seed while it still fails.") var minimize = false
     @Flag(help: "Print results as JSON.") var json = false
+    @Option(help: "Nodes of each cluster.") var nodes = 3
     @Option(help: "Child processes at a time.") var jobs = 2
     @Option(
         help: ArgumentHelp(
@@ -37,6 +38,7 @@ struct SimulatorCommand: ParsableCommand {
             let names = Defect.allCases.map(\.rawValue).joined(separator: ", ")
             throw ValidationError("there is no defect '\(defect)'; there are \(names)")
         }
+        guard (1...9).contains(nodes) else { throw ValidationError("--nodes must be from 1 to 9") }
         guard jobs > 0 else { throw ValidationError("--jobs must be at least 1") }
         guard seed != nil || !(trace || minimize || keep != nil) else {
             throw ValidationError("--trace, --minimize and --keep need --seed")
@@ -47,8 +49,14 @@ struct SimulatorCommand: ParsableCommand {
 
     mutating func run() throws {
         if let seeds {
-            if worker { return Worker.run(seeds, defects) }
-            let campaign = Campaign(seeds: seeds, defect: defect, jobs: jobs, stopsAtFailure: untilFailure)
+            if worker { return Worker.run(seeds, nodes, defects) }
+            let campaign = Campaign(
+                seeds: seeds,
+                nodes: nodes,
+                defect: defect,
+                jobs: jobs,
+                stopsAtFailure: untilFailure
+            )
             let summary = campaign.run()
             summary.write(isJSON: json)
             if !summary.failures.isEmpty { throw ExitCode(1) }
@@ -59,9 +67,9 @@ struct SimulatorCommand: ParsableCommand {
 
     private func runOne(_ seed: UInt64) throws {
         var kept = try keptFaults()
-        if minimize { kept = Minimizer.minimize(seed, defects, kept) }
+        if minimize { kept = Minimizer.minimize(seed, nodes, defects, kept) }
         let sink: ((String) -> Void)? = trace ? { print($0) } : nil
-        let result = Simulator.run(seed: seed, keeping: kept, defects: defects, sink: sink)
+        let result = Simulator.run(seed: seed, nodeCount: nodes, keeping: kept, defects: defects, sink: sink)
         let line = ResultLine(result)
         if json {
             print(line.json)
@@ -72,7 +80,7 @@ struct SimulatorCommand: ParsableCommand {
             for violation in result.violations { print("violation: \(violation)") }
             print(
                 "sim: seed=\(seed) violations=\(result.violations.count) faults=\(result.faultCount) "
-                    + "migrations=\(result.migrationCount) operations=\(result.clientOperationCount) "
+                    + "migrations=\(result.migrationCount) handovers=\(result.handoverCount) operations=\(result.clientOperationCount) "
                     + "steps=\(result.stepCount) seconds=\(result.worldNanoseconds / 1_000_000_000) "
                     + "digest=\(String(result.digest, radix: 16))"
             )

@@ -36,8 +36,10 @@ struct PeerCommand: AsyncParsableCommand {
         )
         @OptionGroup var options: GlobalOptions
         @Option(help: "The name of the other cluster.") var name: String
-        @Option(help: "Its cluster service, address:port.") var address: String
-        @Option(help: "Its replication listener, address:port; asked for when left out.") var replication: String?
+        @Option(help: "Its cluster service, address:port; several nodes of it with commas. Others it tells itself.")
+        var address: String
+        @Option(help: "Its replication listener, address:port; not needed, since it tells where each volume is.")
+        var replication: String?
         @Option(help: "The passphrase (default: $GODWIT_PASSPHRASE), at least 8 characters.") var passphrase: String?
         @Flag(help: "A relationship of that name that is there already is no error.") var okIfExists = false
 
@@ -48,8 +50,9 @@ struct PeerCommand: AsyncParsableCommand {
                     remedy: "give --passphrase, or set GODWIT_PASSPHRASE"
                 )
             }
+            let addresses = address.split(separator: ",").map { JSONValue.string(String($0)) }
             let body = JSONValue.fields([
-                "name": .string(name), "remote": .fields(["ip_addresses": .array([.string(address)])]),
+                "name": .string(name), "remote": .fields(["ip_addresses": .array(addresses)]),
                 "authentication": .fields(["passphrase": .string(passphrase)]),
                 "replication": replication.map { .fields(["address": .string($0)]) },
             ])

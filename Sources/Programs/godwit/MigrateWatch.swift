@@ -146,6 +146,12 @@ struct MigrateWatch {
             let gap = record[path: "godwit.outage.longest_gap_ms"].map { ", longest client gap \($0.plain) ms" } ?? ""
             lines.append("  outage: predicted \(predicted) ms\(held)\(gap)")
         }
+        if case .array(let pairs)? = record[path: "godwit.node_pairs"] {
+            lines += pairs.map { pair in
+                "  from node \(pair[path: "source"]?.plain ?? "?") to \(pair[path: "destination"]?.plain ?? "?"): "
+                    + formatBytes(pair[path: "bytes"])
+            }
+        }
         lines.append("  volumes verified on both sides: \(record[path: "godwit.volumes_verified"]?.plain ?? "0")")
         lines += record.values(at: "messages.message").map { "  message: \($0.plain)" }
         return lines

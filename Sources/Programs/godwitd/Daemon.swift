@@ -1,5 +1,4 @@
 import ClusterConfiguration
-import ClusterService
 import AsyncHTTPClient
 import Environment
 import Foundation
@@ -105,20 +104,26 @@ struct Daemon {
                 )
             }
         )
-        let peers = makeClient()
-        defer { peers.shutdown { _ in } }
+        // A node that is away is told at once: whoever waits for it is better told than kept waiting. Transfers of many
+        // volumes are asked for at the same time.
+        var patience = HTTPClient.Configuration(timeout: .init(connect: .seconds(2)))
+        patience.connectionPool.retryConnectionEstablishment = false
+        patience.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = 64
+        let client = makeClient(patience)
+        defer { client.shutdown { _ in } }
         let migrate = try MigrateParts(
             database: opened.database,
-            directory: PeerDirectory(client: peers, scheme: scheme, store: store),
             controller: controller,
             settings: settings,
+            client: client,
+            scheme: scheme,
             environment: environment
         )
         do {
             let interconnect = try await listenForNodes(node, controller, threads, environment)
             do {
                 try await migrate.start(controller, settings.aggregates)
-                try await serve(controller, migrate, opened, environment, logger)
+                try await serve(controller, migrate, opened, client, environment, logger)
             } catch {
                 await interconnect?.close()
                 throw error
@@ -153,21 +158,18 @@ struct Daemon {
         _ controller: StorageController,
         _ migrate: MigrateParts,
         _ opened: OpenDatabase,
+        _ client: HTTPClient,
         _ environment: Environment,
         _ logger: Logger
     ) async throws {
         let jobs = JobManager(environment: environment)
-        // A node that is away is told at once: whoever waits for it is better told than kept waiting.
-        var patience = HTTPClient.Configuration(timeout: .init(connect: .seconds(2)))
-        patience.connectionPool.retryConnectionEstablishment = false
-        let client = makeClient(patience)
-        defer { client.shutdown { _ in } }
         let others = OtherNodes(client: client, scheme: scheme, ownName: settings.nodeName)
         let groups: [any RouteGroup] =
             [
                 ClusterRoutes(controller: controller, jobs: jobs, others: others, isSecured: security != nil),
                 NodeRoutes(controller: controller), SVMRoutes(controller: controller, others: others),
-                VolumeRoutes(controller: controller, others: others), SnapshotRoutes(controller: controller),
+                VolumeRoutes(controller: controller, others: others),
+                SnapshotRoutes(controller: controller, group: migrate.snapshots),
                 InterfaceRoutes(controller: controller, others: others, portDefault: settings.nfsPort),
                 ExportPolicyRoutes(controller: controller), PrivateRoutes(controller: controller, jobs: jobs),
             ] + migrate.routes(controller, jobs)

@@ -1,7 +1,9 @@
+import AsyncHTTPClient
 import ClusterConfiguration
 import ClusterService
 import Environment
 import Foundation
+import GroupControl
 import Identity
 import class Hummingbird.Router
 import struct Hummingbird.BasicRequestContext
@@ -19,15 +21,19 @@ import VolumeEngine
 struct MigrateParts: Sendable {
     let source: MigrateSource
     let orchestrator: Orchestrator
-    private let destination: ControllerDestinationStorage
+    /// Snapshots of all volumes of an SVM.
+    let snapshots: SnapshotGroup
+    private let executor: GroupExecutor
+    private let node: NodeRecord
     private let store: ConfigurationStore
 
-    /// Makes both sides; nothing runs yet.
+    /// Makes both sides; nothing runs yet. `client` reaches the other nodes of the cluster.
     init(
         database: any ReplicatedDatabase,
-        directory: any SourceClusterDirectory,
         controller: StorageController,
         settings: DaemonConfiguration,
+        client: HTTPClient,
+        scheme: String,
         environment: Environment
     ) throws {
         let crashPoints: CrashPoints
@@ -48,19 +54,27 @@ struct MigrateParts: Sendable {
         let waiting = Waiting.system
         let log = Logger(label: "godwitd.migrate")
         store = controller.store
+        node = controller.node
+        executor = GroupExecutor(controller, waiting: waiting)
+        let group = Group(controller, GroupNodes(client: client, scheme: scheme, controller: controller, own: executor))
+        snapshots = SnapshotGroup(group)
         source = MigrateSource(
             database: database,
-            storage: ControllerSourceStorage(controller),
+            storage: SourceGroup(group, executor),
+            node: controller.node.uuid,
             environment: environment,
             waiting: waiting,
             crashPoints: crashPoints,
             log: log
         )
-        destination = ControllerDestinationStorage(controller)
+        executor.answer { [weak source] call in
+            guard let source else { throw CancellationError() }
+            return try await source.sendPassedOn(call)
+        }
         orchestrator = Orchestrator(
             database: database,
-            storage: destination,
-            directory: directory,
+            storage: DestinationGroup(group, executor),
+            directory: PeerDirectory(client: client, scheme: scheme, store: controller.store),
             node: controller.node.uuid,
             clusterName: settings.clusterName,
             environment: environment,
@@ -82,7 +96,10 @@ struct MigrateParts: Sendable {
     func routes(_ controller: StorageController, _ jobs: JobManager) -> [any RouteGroup] {
         [
             MigrationRoutes(orchestrator: orchestrator, source: source, controller: controller, jobs: jobs),
-            PeerRoutes(routes: ClusterServiceRoutes(source: source, store: store)),
+            PeerRoutes(
+                peers: ClusterServiceRoutes(source: source, store: store),
+                nodes: GroupRoutes(node: node, executor: executor)
+            ),
         ]
     }
 
@@ -101,14 +118,21 @@ extension MigrateParts: OwnershipObserver {
 
     func didOpen(_ svms: Set<ObjectUUID>) async throws { try await source.finishSettling(svms) }
 
-    func willRelinquish(_ volumes: [VolumeMSID]) async { await destination.stopMirrors(volumes) }
+    func willRelinquish(_ volumes: [VolumeMSID]) async { await executor.stopMirrors(volumes) }
 
-    func standIn(for nodes: Set<ObjectUUID>) async throws { try await orchestrator.rehome(from: nodes) }
+    func standIn(for nodes: Set<ObjectUUID>) async throws {
+        try await source.rehome(from: nodes)
+        try await orchestrator.rehome(from: nodes)
+    }
 }
 
-/// The calls of other clusters, on the same listener as the management interface.
+/// The calls of other clusters and of other nodes, on the same listener as the management interface.
 private struct PeerRoutes: RouteGroup {
-    let routes: ClusterServiceRoutes
+    let peers: ClusterServiceRoutes
+    let nodes: GroupRoutes
 
-    func register(on router: Router<BasicRequestContext>) { routes.register(on: router) }
+    func register(on router: Router<BasicRequestContext>) {
+        peers.register(on: router)
+        nodes.register(on: router)
+    }
 }

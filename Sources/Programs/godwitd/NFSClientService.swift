@@ -233,6 +233,26 @@ final class NFSClientService: ClientService {
         return true
     }
 
+    func executed(withinMilliseconds milliseconds: UInt64) async -> Bool {
+        let deadline = environment.monotonicNanoseconds() + milliseconds * 1_000_000
+        for listener in listeners { listener.acknowledgeAnswers() }
+        while service.gate.executing > 0 {
+            guard environment.monotonicNanoseconds() < deadline else { return false }
+            try? await Task.sleep(nanoseconds: 200_000)
+        }
+        return await forwarded.flushed(deadline: deadline, environment: environment)
+    }
+
+    func answered(withinMilliseconds milliseconds: UInt64) async -> Bool {
+        let deadline = environment.monotonicNanoseconds() + milliseconds * 1_000_000
+        for listener in listeners {
+            guard await listener.tookAnswers(deadline: deadline, environment: environment),
+                await listener.flushed(deadline: deadline, environment: environment)
+            else { return false }
+        }
+        return true
+    }
+
     var executingCount: Int { service.gate.inside }
 
     func reopen() {
@@ -248,8 +268,8 @@ final class NFSClientService: ClientService {
 
     // MARK: Protocol state
 
-    func exportProtocolState(since mark: ProtocolStateMark?) -> (state: [UInt8], mark: ProtocolStateMark) {
-        let since = mark?.face == face ? mark?.position ?? 0 : 0
+    func exportProtocolState(since marks: [ProtocolStateMark]) -> (state: [UInt8], mark: ProtocolStateMark) {
+        let since = marks.first { $0.face == face }?.position ?? 0
         let (replies, addedCount) = service.duplicateRequests.export(since: since)
         let endpoints = listening.withLock { Set($0.bound.keys).union($0.frozen.keys) }
         let state = ProtocolState(replies: replies, connections: endpoints.flatMap { connections(at: $0) })
@@ -261,8 +281,8 @@ final class NFSClientService: ClientService {
         do {
             let state = try ProtocolState(state)
             try service.duplicateRequests.import(state.replies)
-            // Each state tells all connections, so that the newest one is right.
-            listening.withLock { $0.expected = Set(state.connections) }
+            // Those of all nodes of the source; one that has ended since is woken in vain.
+            listening.withLock { $0.expected.formUnion(state.connections) }
         } catch {
             throw ManagementError(
                 .failed,

@@ -1,10 +1,12 @@
 import ClusterConfiguration
 import Environment
+import Glibc
 import Logging
 import ReplicatedDatabase
 import ReplicatedDatabaseEtcd
 import ReplicatedDatabaseSQLite
 import ServiceLifecycle
+import StorageControl
 
 /// The replicated database of the configuration file: a file in the data directory, or etcd.
 enum OpenDatabase: Sendable {
@@ -20,7 +22,16 @@ enum OpenDatabase: Sendable {
             }
             let database = try EtcdDatabase(configuration, environment: environment, waiting: waiting)
             do {
-                self = .etcd(database, try await NodeSession(database, settings, environment, waiting))
+                let session = try await NodeSession(
+                    database,
+                    nodeName: settings.nodeName,
+                    dataDirectory: settings.dataDirectory,
+                    process: "process \(getpid())",
+                    environment: environment,
+                    waiting: waiting,
+                    logger: Logger(label: "godwitd.session")
+                )
+                self = .etcd(database, session)
             } catch {
                 await database.close()
                 throw error
@@ -50,7 +61,7 @@ enum OpenDatabase: Sendable {
     var services: [any Service] {
         switch self {
         case .file: []
-        case .etcd(_, let session): [session]
+        case .etcd(_, let session): [BackgroundService { try await session.run() }]
         }
     }
 

@@ -31,6 +31,11 @@ int godwit_socket_unacknowledged_bytes(int descriptor) {
     return ioctl(descriptor, SIOCOUTQ, &bytes) == 0 ? bytes : -1;
 }
 
+int godwit_socket_unread_bytes(int descriptor) {
+    int bytes = 0;
+    return ioctl(descriptor, FIONREAD, &bytes) == 0 ? bytes : -1;
+}
+
 ssize_t godwit_receive_now(int socket, void *buffer, size_t count) {
     return recv(socket, buffer, count, MSG_DONTWAIT);
 }

@@ -1,4 +1,5 @@
 import FileService
+import Identity
 import NFSTypes
 import NIOCore
 
@@ -8,6 +9,9 @@ final class Client: @unchecked Sendable {
     static let registersPerClient = 3
 
     let number: Int
+    private let svm: ObjectUUID
+    /// The volume that it mounts.
+    private let path: String
     private let address: ClientAddress
     private var generator: Generator
     private var nextXID: UInt32
@@ -25,8 +29,10 @@ final class Client: @unchecked Sendable {
     /// It has stopped, as it was told to.
     private(set) var hasStopped = false
 
-    init(number: Int, generator: Generator) {
+    init(number: Int, svm: ObjectUUID, path: String, generator: Generator) {
         self.number = number
+        self.svm = svm
+        self.path = path
         self.generator = generator
         address = ClientAddress(rawValue: 0x0a00_0001 + UInt32(number))
         nextXID = UInt32(number) << 24
@@ -36,18 +42,20 @@ final class Client: @unchecked Sendable {
 
     /// What it does until it is told to stop.
     func run() {
-        var mounted = request({ NFSMessages.mount(xid: $0, path: "/volume") }, isOnce: false)
+        var mounted = request({ NFSMessages.mount(xid: $0, path: self.path) })
         root = mounted.handle()
         for index in 0..<Self.registersPerClient {
             let name = "register-\(number)-\(index)"
-            let register = simulation.registers.add(Register(name: name, isUnstable: index == 2))
+            let register = simulation.registers.add(Register(name: name, svm: svm, isUnstable: index == 2))
             simulation.registers.made(register, handle: makeFile(name))
             own.append(register)
         }
         while !simulation.clientsShallStop {
             switch generator.below(10) {
             case 0..<4: write()
-            case 4..<8: read(generator.below(simulation.registers.registers.count))
+            case 4..<8:
+                let known = simulation.registers.indices(of: svm)
+                read(known[generator.below(known.count)])
             case 8: makeAndRemove()
             default: writeUnstable()
             }
@@ -58,7 +66,7 @@ final class Client: @unchecked Sendable {
     }
 
     /// Reads every register once more.
-    func readAll() { for index in simulation.registers.registers.indices { read(index) } }
+    func readAll() { for index in simulation.registers.indices(of: svm) { read(index) } }
 
     // MARK: Operations
 
@@ -68,7 +76,7 @@ final class Client: @unchecked Sendable {
         let value = simulation.registers.beginWrite(index)
         // The size of a register never shrinks, so that no read finds the end of an older value.
         let bytes = RegisterChecker.bytes(of: value, count: index % 2 == 0 ? 512 : 12_288)
-        _ = request({ NFSMessages.write(xid: $0, handle, bytes, isStable: true) }, isOnce: false)
+        _ = request({ NFSMessages.write(xid: $0, handle, bytes, isStable: true) })
         simulation.registers.endWrite(index, value)
     }
 
@@ -78,10 +86,10 @@ final class Client: @unchecked Sendable {
         let value = simulation.registers.beginWrite(index)
         let bytes = RegisterChecker.bytes(of: value, count: 8_192)
         while true {
-            var written = request({ NFSMessages.write(xid: $0, handle, bytes, isStable: false) }, isOnce: false)
+            var written = request({ NFSMessages.write(xid: $0, handle, bytes, isStable: false) })
             let before = written.verifier(afterWords: 2)
             scheduler.sleep(generator.spread(1_000_000...50_000_000))
-            var committed = request({ NFSMessages.commit(xid: $0, handle) }, isOnce: false)
+            var committed = request({ NFSMessages.commit(xid: $0, handle) })
             // Another verifier: what was not committed may be lost.
             if committed.verifier(afterWords: 0) == before { break }
         }
@@ -92,7 +100,7 @@ final class Client: @unchecked Sendable {
         let handle = simulation.registers.registers[index].handle
         guard !handle.isEmpty else { return }
         let oldest = simulation.registers.beginRead(index)
-        var answer = request({ NFSMessages.read(xid: $0, handle, count: 16_384) }, isOnce: false)
+        var answer = request({ NFSMessages.read(xid: $0, handle, count: 16_384) })
         if let wrong = simulation.registers.endRead(index, oldest: oldest, answer.data()) {
             simulation.violation("client \(number): \(wrong)")
         }
@@ -102,29 +110,26 @@ final class Client: @unchecked Sendable {
         nextName += 1
         let name = "file-\(number)-\(nextName)"
         _ = create(name)
-        _ = request({ NFSMessages.remove(xid: $0, name, in: self.root) }, isOnce: true)
+        _ = request({ NFSMessages.remove(xid: $0, name, in: self.root) })
     }
 
-    /// Makes a file and gives its handle, which a server that has forgotten its answer tells no more.
+    /// Makes a file and gives its handle.
     private func makeFile(_ name: String) -> [UInt8] {
         var made = create(name)
-        if made.status == NFSStatus.ok.rawValue { return made.createdHandle() }
-        var found = request({ NFSMessages.lookup(xid: $0, name, in: self.root) }, isOnce: false)
-        return found.handle()
+        return made.createdHandle()
     }
 
     private func create(_ name: String) -> NFSMessages.Answer {
-        request({ NFSMessages.create(xid: $0, name, in: self.root) }, isOnce: true)
+        request({ NFSMessages.create(xid: $0, name, in: self.root) })
     }
 
     // MARK: Asking
 
     /// Asks until there is an answer with status 0.
     ///
-    /// - Parameter isOnce: whether executing it twice gives another answer, which only a server that was started again
-    ///   meanwhile may give, since it has forgotten what it answered.
-    private func request(_ make: (UInt32) -> ByteBuffer, isOnce: Bool) -> NFSMessages.Answer {
-        let restarts = simulation.startCount
+    /// Whatever is sent again was executed once at most, whichever daemons died meanwhile: their volumes know what they
+    /// have answered. So no name that is made is there already, and none that is removed is gone.
+    private func request(_ make: (UInt32) -> ByteBuffer) -> NFSMessages.Answer {
         while true {
             nextXID += 1
             let xid = nextXID
@@ -134,10 +139,6 @@ final class Client: @unchecked Sendable {
                 answered += 1
                 return answer
             case .jukebox, .noSpace: scheduler.sleep(generator.spread(50_000_000...500_000_000))
-            case .exists where isOnce && simulation.startCount != restarts,
-                .noEntry where isOnce && simulation.startCount != restarts:
-                answered += 1
-                return answer
             default:
                 simulation.violation("client \(number): an operation was answered with status \(answer.status)")
                 // The run is over.
@@ -155,7 +156,9 @@ final class Client: @unchecked Sendable {
             answer = nil
             isBroken = false
             if !simulation.losesClientMessage() {
-                scheduler.after(30_000 + generator.within(0...200_000)) { connection.receive(record) }
+                scheduler.after(30_000 + generator.within(0...200_000)) {
+                    if !connection.service.node.isIsolated { connection.receive(record) }
+                }
             }
             wait(nanoseconds: generator.within(1_000_000_000...5_000_000_000))
             if let answer, let parsed = NFSMessages.Answer(answer, xid: xid) { return parsed }
@@ -166,7 +169,9 @@ final class Client: @unchecked Sendable {
 
     private func connect() -> ClientConnection? {
         if let connection, !connection.isClosed { return connection }
-        let services = simulation.services.filter { !$0.process.isDead && !$0.boundEndpoints.isEmpty }
+        let services = simulation.services.filter {
+            !$0.process.isDead && !$0.boundEndpoints.isEmpty && $0.file.svm == svm && !$0.node.isIsolated
+        }
         guard !services.isEmpty else { return nil }
         // While both clusters have the address, either may be the one that the network leads to.
         let service = services[generator.below(services.count)]
@@ -176,7 +181,7 @@ final class Client: @unchecked Sendable {
             client: address,
             service: service,
             onAnswer: { [self] answer in
-                guard !simulation.losesClientMessage() else { return }
+                guard !simulation.losesClientMessage(), !service.node.isIsolated else { return }
                 scheduler.after(30_000 + generator.within(0...200_000)) { [self] in
                     guard number == connectionNumber else { return }
                     self.answer = answer
@@ -184,6 +189,7 @@ final class Client: @unchecked Sendable {
                 }
             },
             onClose: { [self] in
+                guard !service.node.isIsolated else { return }
                 scheduler.after(30_000) { [self] in
                     guard number == connectionNumber else { return }
                     isBroken = true

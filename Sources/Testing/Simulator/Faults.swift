@@ -18,16 +18,21 @@ struct Fault: Equatable {
     }
 
     enum Action: Equatable {
-        /// The daemon ends; with its machine, when what was not synchronised is lost too.
-        case crash(node: Int?, losesUnsynced: Bool)
+        /// The daemon ends; with its machine, when what was not synchronised is lost too. It is started again after a
+        /// while that is given, or that chance says.
+        case crash(node: Int?, losesUnsynced: Bool, downNanoseconds: UInt64? = nil)
         /// The daemon stands still.
         case pause(node: Int?, nanoseconds: UInt64)
-        /// Nothing gets from a node to the other one; nil is both ways.
+        /// Nothing gets from a node, or to it, but to the disks.
+        case isolate(node: Int?, nanoseconds: UInt64)
+        /// Nothing gets from a cluster to the other one; nil is both ways.
         case cut(from: Int?, nanoseconds: UInt64)
         /// Messages take long.
         case slowNetwork(delayNanosecondsMax: UInt64, nanoseconds: UInt64)
         /// Calls and answers are lost, calls arrive twice.
         case lossyNetwork(lossOneIn: Int, duplicateOneIn: Int, nanoseconds: UInt64)
+        /// The same between the nodes of a cluster.
+        case disturbInterconnect(cluster: Int, Network.Direction, nanoseconds: UInt64)
         /// Replication's connections break.
         case breakLinks
         /// A node's clock is set.
@@ -38,6 +43,8 @@ struct Fault: Equatable {
         case fullDisk(node: Int, nanoseconds: UInt64)
         /// The database is away.
         case databaseDown(node: Int, nanoseconds: UInt64)
+        /// The database is away for all nodes of a cluster.
+        case databaseDownForAll(cluster: Int, nanoseconds: UInt64)
         /// The database does what it is asked and its answers are lost.
         case databaseMute(node: Int, lossOneIn: Int, nanoseconds: UInt64)
         /// Clients' messages are lost.
@@ -55,8 +62,8 @@ final class Faults {
     private var isArmed = false
     private var crashPointCount = 0
     private var frameCount = 0
-    private var stepBase: [UInt64] = [0, 0]
-    private var writeBase: [UInt64] = [0, 0]
+    private var stepBase: [UInt64] = []
+    private var writeBase: [UInt64] = []
     /// Faults that happened.
     private(set) var appliedCount = 0
 
@@ -68,10 +75,8 @@ final class Faults {
     /// Counting begins.
     func arm() {
         isArmed = true
-        for node in simulation.nodes {
-            stepBase[node.index] = simulation.stepCount(of: node.index)
-            writeBase[node.index] = node.disk.writeCount
-        }
+        stepBase = simulation.nodes.map { simulation.stepCount(of: $0.index) }
+        writeBase = simulation.nodes.map(\.disk.writeCount)
         for fault in all {
             guard case .time(let time) = fault.trigger else { continue }
             simulation.scheduler.after(time) { self.fire { $0 == fault } }
@@ -86,7 +91,7 @@ final class Faults {
 
     /// A node's daemon has made a step.
     func stepped(_ node: Int, _ count: UInt64) {
-        guard isArmed else { return }
+        guard isArmed, !pending.isEmpty else { return }
         fire {
             if case .steps(node, let limit) = $0.trigger { count - self.stepBase[node] >= limit } else { false }
         }

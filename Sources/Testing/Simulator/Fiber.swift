@@ -42,6 +42,8 @@ final class Fiber {
 final class SimulatedProcess: @unchecked Sendable {
     // Proof of Sendable: the simulator is one thread.
     let name: String
+    /// The node that it runs on; nil for the world.
+    let node: Node?
     /// Nothing of it runs any more.
     private(set) var isDead = false
     /// It was stopped like with SIGSTOP: the world goes on without it.
@@ -59,7 +61,10 @@ final class SimulatedProcess: @unchecked Sendable {
     /// Told once, when it dies.
     var onDeath: () -> Void = {}
 
-    init(_ name: String) { self.name = name }
+    init(_ name: String, node: Node? = nil) {
+        self.name = name
+        self.node = node
+    }
 
     /// Ends it between two of its instructions.
     func die() {

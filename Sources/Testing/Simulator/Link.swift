@@ -12,35 +12,42 @@ final class Link {
     private var stalled: [[() -> Void]] = [[], []]
     private var lastArrival: [UInt64] = [0, 0]
 
-    init(_ process: SimulatedProcess, at node: Int, _ other: SimulatedProcess) {
-        let here = LinkEnd(self, node, process)
-        let there = LinkEnd(self, 1 - node, other)
-        ends = node == 0 ? [here, there] : [there, here]
+    init(_ process: SimulatedProcess, at node: Node, _ other: SimulatedProcess, at otherNode: Node) {
+        // In the order of the clusters.
+        let isFirst = node.index < otherNode.index
+        let here = LinkEnd(self, isFirst ? 0 : 1, node, process)
+        let there = LinkEnd(self, isFirst ? 1 : 0, otherNode, other)
+        ends = isFirst ? [here, there] : [there, here]
     }
+
+    /// The end of a process.
+    func end(of process: SimulatedProcess) -> LinkEnd? { ends.first { $0.process === process } }
 
     var isOver: Bool { ends.allSatisfy(\.isOver) }
 
+    private func isCut(from side: Int) -> Bool {
+        simulation.network.isCut(from: ends[side].node, to: ends[1 - side].node)
+    }
+
     /// Brings something to the other side, behind all that was sent before.
-    func send(from node: Int, bytes: Int, _ body: @escaping () -> Void) {
+    func send(from side: Int, bytes: Int, _ body: @escaping () -> Void) {
         let scheduler = simulation.scheduler
         // 100 MB/s.
-        let travel = simulation.network.delay(from: node) + UInt64(bytes) * 10
-        let arrival = max(scheduler.now + travel, lastArrival[node] + 1)
-        lastArrival[node] = arrival
+        let travel = simulation.network.delay(from: ends[side].node, to: ends[1 - side].node) + UInt64(bytes) * 10
+        let arrival = max(scheduler.now + travel, lastArrival[side] + 1)
+        lastArrival[side] = arrival
         scheduler.at(arrival) { [self] in
-            if simulation.network.directions[node].isCut || !stalled[node].isEmpty {
-                stalled[node].append(body)
-            } else {
-                body()
-            }
+            if isCut(from: side) || !stalled[side].isEmpty { stalled[side].append(body) } else { body() }
         }
     }
 
-    /// The way is open again: what was sent meanwhile is sent again by the machines below.
-    func deliverStalled(from node: Int) {
-        let bodies = stalled[node]
-        stalled[node] = []
-        for body in bodies { send(from: node, bytes: 0, body) }
+    /// A way is open again: what was sent meanwhile is sent again by the machines below.
+    func deliverStalled() {
+        for side in 0...1 where !stalled[side].isEmpty && !isCut(from: side) {
+            let bodies = stalled[side]
+            stalled[side] = []
+            for body in bodies { send(from: side, bytes: 0, body) }
+        }
     }
 
     /// Looks after both ends as long as the link lives.
@@ -51,10 +58,10 @@ final class Link {
         }
     }
 
-    /// Whether the end of a node hears the other one now.
-    func hears(_ node: Int) -> Bool {
-        let other = ends[1 - node]
-        return !simulation.network.directions[1 - node].isCut && !other.isOver && !other.process.isPaused
+    /// Whether the end of a side hears the other one now.
+    func hears(_ side: Int) -> Bool {
+        let other = ends[1 - side]
+        return !isCut(from: 1 - side) && !other.isOver && !other.process.isPaused
     }
 
     /// A process has died.
@@ -62,7 +69,7 @@ final class Link {
         for end in ends where end.process === process {
             end.forget()
             if withMachine { continue }
-            send(from: end.node, bytes: 0) { self.ends[1 - end.node].end("the connection was reset") }
+            send(from: end.side, bytes: 0) { self.ends[1 - end.side].end("the connection was reset") }
         }
     }
 }
@@ -73,7 +80,8 @@ final class LinkEnd: FrameChannel, @unchecked Sendable {
     /// Bytes under way before senders wait.
     static let outboundBytesMax = 1 << 20
 
-    let node: Int
+    let side: Int
+    let node: Node
     let process: SimulatedProcess
     private let link: Link
     private var inbound: [[UInt8]] = []
@@ -83,15 +91,16 @@ final class LinkEnd: FrameChannel, @unchecked Sendable {
     private var waiting: [Fiber] = []
     private var lastHeard = simulation.scheduler.now
 
-    init(_ link: Link, _ node: Int, _ process: SimulatedProcess) {
+    init(_ link: Link, _ side: Int, _ node: Node, _ process: SimulatedProcess) {
         self.link = link
+        self.side = side
         self.node = node
         self.process = process
     }
 
     var isOver: Bool { failure != nil || process.isDead }
 
-    private var peer: LinkEnd { link.ends[1 - node] }
+    private var peer: LinkEnd { link.ends[1 - side] }
 
     static func ended(_ reason: String) -> StorageError {
         StorageError(.inputOutput, "the replication link has ended: \(reason)", remedy: "look at the network")
@@ -101,9 +110,9 @@ final class LinkEnd: FrameChannel, @unchecked Sendable {
         while outboundBytes > Self.outboundBytesMax && failure == nil { wait() }
         if let failure { throw failure }
         outboundBytes += frame.count
-        simulation.trace("frame of \(node == 0 ? "alpha" : "beta"): kind \(frame[0]), \(frame.count) bytes")
+        simulation.trace("frame of \(node.cluster.name): kind \(frame[0]), \(frame.count) bytes")
         simulation.faults.frameSent()
-        link.send(from: node, bytes: frame.count) { [self] in
+        link.send(from: side, bytes: frame.count) { [self] in
             outboundBytes -= frame.count
             wake()
             peer.arrive(frame)
@@ -125,7 +134,7 @@ final class LinkEnd: FrameChannel, @unchecked Sendable {
         let wasOpen = failure == nil
         end("the connection was closed on this side")
         // What was sent before goes out first.
-        if wasOpen { link.send(from: node, bytes: 0) { self.peer.end("the other side has closed the connection") } }
+        if wasOpen { link.send(from: side, bytes: 0) { self.peer.end("the other side has closed the connection") } }
     }
 
     /// The end is over.
@@ -149,7 +158,7 @@ final class LinkEnd: FrameChannel, @unchecked Sendable {
     func tick() {
         guard !isOver, !process.isPaused else { return }
         let now = simulation.scheduler.now
-        if link.hears(node) {
+        if link.hears(side) {
             lastHeard = now
         } else if now - lastHeard > Link.silenceNanosecondsMax {
             end("the other side was silent for 3 seconds")

@@ -1,5 +1,6 @@
 import ClusterConfiguration
 import Environment
+import GroupControl
 import Identity
 import Logging
 import MigrateOperation
@@ -33,42 +34,65 @@ final class NodeClock {
     }
 }
 
-/// A cluster of one node: what of it outlives its daemon, and the daemon when it runs.
+/// A node of a cluster: what of it outlives its daemon, and the daemon when it runs.
 final class Node: @unchecked Sendable {
     // Proof of Sendable: the simulator is one thread.
+    /// Its place among the nodes of both clusters.
     let index: Int
+    unowned let cluster: Cluster
     let name: String
+    /// The address of everything that it listens on.
+    let address: String
+    /// The disk of its own aggregate, which the other nodes of the cluster reach as well.
     let disk: SimulatedDisk
+    /// What no other node reaches.
+    let privateDisk: SimulatedDisk
     let clock: NodeClock
-    let database = InMemoryDatabase()
     private(set) var process: SimulatedProcess?
+    private(set) var record: NodeRecord?
     private(set) var controller: StorageController?
     private(set) var source: MigrateSource?
     private(set) var orchestrator: Orchestrator?
+    private(set) var executor: GroupExecutor?
     /// The daemon answers calls.
     private(set) var isUp = false
+    /// Nothing gets from the node or to it, save to the disks.
+    var isIsolated = false
     var isDatabaseDown = false
     var databaseLosesOneIn = 0
     var databaseLatencyNanosecondsMax: UInt64 = 300_000
+    /// How long the next death lasts; nil for what chance says.
+    var downNanoseconds: UInt64?
     /// Starts that failed although nothing went wrong any more.
     private var startFailures = 0
     private static let startFailuresMax = 20
     private var generator: Generator
 
-    init(index: Int, generator: inout Generator) {
+    init(index: Int, in cluster: Cluster, at position: Int, name: String, generator: inout Generator) {
         self.index = index
-        name = index == 0 ? "alpha" : "beta"
+        self.cluster = cluster
+        self.name = name
+        address = "127.42.\(cluster.index).\(position + 1)"
         self.generator = generator.split()
         disk = SimulatedDisk(generator: generator.split())
+        privateDisk = SimulatedDisk(generator: Generator(seed: UInt64(index)))
         let widest: Int64 = generator.oneIn(8) ? 20_000 : 200
         clock = NodeClock(driftPartsPerMillion: Int64(generator.below(Int(2 * widest + 1))) - widest)
         disk.makeDirectories("/" + name)
         disk.forgetNothing()
+        privateDisk.makeDirectories(privateDirectory)
+        privateDisk.forgetNothing()
     }
+
+    /// The directory that no other node reaches.
+    var privateDirectory: String { "/private-" + name }
 
     func databaseLatency() -> UInt64 { 20_000 + generator.within(0...databaseLatencyNanosecondsMax) }
 
     func losesDatabaseAnswer() -> Bool { databaseLosesOneIn > 0 && generator.oneIn(databaseLosesOneIn) }
+
+    /// Whether the database does not answer this node.
+    var isDatabaseUnreachable: Bool { isDatabaseDown || isIsolated || cluster.isDatabaseDown }
 
     var environment: Environment {
         Environment(
@@ -88,9 +112,8 @@ final class Node: @unchecked Sendable {
 
     /// Starts the daemon, in the order of godwitd.
     func start() {
-        let process = SimulatedProcess(name)
+        let process = SimulatedProcess(name, node: self)
         self.process = process
-        simulation.startCount += 1
         simulation.trace("\(name) starts")
         process.onDeath = { [self] in ended() }
         spawn { [self] in
@@ -106,65 +129,94 @@ final class Node: @unchecked Sendable {
     }
 
     private func run(_ process: SimulatedProcess) async throws {
-        let facade = SimulatedDatabase(node: self, process: process)
-        let store = ConfigurationStore(facade)
-        let endpoint = { (port: Int) in NetworkEndpoint(address: "127.42.\(self.index).1", port: port) }
-        let node = try await StorageController.register(
-            clusterName: name,
-            nodeName: name + "-1",
-            management: endpoint(8080),
-            replication: endpoint(8081),
-            in: store,
-            environment: environment
-        )
+        let database = SimulatedDatabase(node: self, process: process)
+        let waiting = simulation.waiting(self, process)
+        let session = cluster.isShared ? try await beginSession(database, process, waiting) : nil
+        let store = ConfigurationStore(database)
+        let node = try await register(in: store)
+        record = node
         let controller = StorageController(
             store: store,
             node: node,
             environment: environment,
             logger: simulation.logger(name),
             pool: BlockingPool { simulation.scheduler.start(in: process, $0) },
-            transport: SimulatedTransport(node: index, process: process),
+            transport: SimulatedTransport(node: self, process: process),
             makeService: { SimulatedService($0, node: self, process: process) }
         )
         self.controller = controller
-        let waiting = simulation.waiting(self, process)
-        let crashPoints = CrashPoints { name, moment in simulation.faults.reached(self, name, moment) }
-        let source = MigrateSource(
-            database: facade,
-            storage: simulation.defects.sourceStorage(ControllerSourceStorage(controller), controller),
-            environment: environment,
-            waiting: waiting,
-            crashPoints: crashPoints,
-            log: simulation.logger(name)
+        let parts = SimulatedParts(self, process, database, controller, waiting)
+        if cluster.isShared { controller.observe(ownershipBy: parts) }
+        let silenced = try await parts.source.settle()
+        var aggregate = AggregateSetting(
+            name: cluster.isShared ? "aggregate-\(name)" : "aggregate",
+            directory: "/\(name)/aggregate",
+            capacityBytes: 1 << 32
         )
-        let orchestrator = Orchestrator(
-            database: facade,
-            storage: ControllerDestinationStorage(controller, addressObstacle: { _, _ in nil }),
-            directory: SimulatedDirectory(node: self, process: process),
-            node: node.uuid,
-            clusterName: name,
-            environment: environment,
-            waiting: waiting,
-            crashPoints: crashPoints,
-            log: simulation.logger(name)
-        )
-        let silenced = try await source.settle()
-        var aggregate = AggregateSetting(name: "aggregate", directory: "/\(name)/aggregate", capacityBytes: 1 << 32)
         // So small that its halves are filled often.
         aggregate.journalBytes = 64 << 10
         try await controller.start(aggregates: [aggregate], holding: silenced)
-        try await source.finishSettling()
-        self.source = source
-        self.orchestrator = orchestrator
+        try await parts.source.finishSettling()
+        source = parts.source
+        orchestrator = parts.orchestrator
+        executor = parts.executor
         isUp = true
         simulation.trace("\(name) is up")
+        try await serve(parts, controller, session, process, waiting)
+    }
+
+    private func serve(
+        _ parts: SimulatedParts,
+        _ controller: StorageController,
+        _ session: NodeSession?,
+        _ process: SimulatedProcess,
+        _ waiting: Waiting
+    ) async throws {
+        let polling = simulation.waiting(self, process, isPolling: true)
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { await source.run() }
-            group.addTask { try await orchestrator.run() }
+            group.addTask { await parts.source.run() }
+            group.addTask { try await parts.orchestrator.run() }
             group.addTask { await controller.retryFailures(waiting) }
+            if let session {
+                group.addTask { try await session.run() }
+                group.addTask { await controller.followConfiguration(waiting) }
+                group.addTask { await controller.keepAggregates(polling) }
+                group.addTask { await controller.watchNodes(polling) }
+            }
             // A service that fails ends the daemon, which is started again.
             while try await group.next() != nil {}
         }
+    }
+
+    private func beginSession(
+        _ database: SimulatedDatabase,
+        _ process: SimulatedProcess,
+        _ waiting: Waiting
+    ) async throws -> NodeSession {
+        try await NodeSession(
+            database,
+            nodeName: name,
+            dataDirectory: privateDirectory,
+            process: "start \(simulation.startCount)",
+            environment: environment,
+            waiting: waiting,
+            logger: simulation.logger(name)
+        )
+    }
+
+    private func register(in store: ConfigurationStore) async throws -> NodeRecord {
+        let endpoint = { (port: Int) in NetworkEndpoint(address: self.address, port: port) }
+        return try await StorageController.register(
+            clusterName: cluster.name,
+            nodeName: cluster.isShared ? name : name + "-1",
+            management: endpoint(8080),
+            replication: endpoint(8081),
+            interconnect: cluster.isShared ? endpoint(8082) : nil,
+            partners: cluster.nodes.filter { $0 !== self }.map(\.name),
+            isDatabaseShared: cluster.isShared,
+            in: store,
+            environment: environment
+        )
     }
 
     /// The daemon is gone; another one is started later.
@@ -174,35 +226,69 @@ final class Node: @unchecked Sendable {
         isUp = false
         source = nil
         orchestrator = nil
+        executor = nil
         controller = nil
         self.process = nil
-        simulation.network.died(process, at: index, withMachine: process.hasLostMachine)
+        simulation.network.died(process, at: self, withMachine: process.hasLostMachine)
         for service in simulation.services where service.process === process { service.died() }
         simulation.services.removeAll { $0.process === process }
-        disk.processDied()
+        simulation.invariants.gatesChanged()
+        cluster.died(process)
         simulation.restart(self)
     }
 }
 
-/// The one peer of a node.
-struct SimulatedDirectory: SourceClusterDirectory, @unchecked Sendable {
+/// Both sides of migrates in a daemon, put together as godwitd does it.
+struct SimulatedParts: OwnershipObserver, @unchecked Sendable {
     // Proof of Sendable: the simulator is one thread.
-    let node: Node
-    let process: SimulatedProcess
+    let source: MigrateSource
+    let orchestrator: Orchestrator
+    let executor: GroupExecutor
 
-    func sourceCluster(peerName: String) async throws -> any SourceCluster {
-        SimulatedPeer(node: node, process: process)
+    init(
+        _ node: Node,
+        _ process: SimulatedProcess,
+        _ database: SimulatedDatabase,
+        _ controller: StorageController,
+        _ waiting: Waiting
+    ) {
+        let crashPoints = CrashPoints { name, moment in simulation.faults.reached(node, name, moment) }
+        executor = GroupExecutor(controller, waiting: waiting, addressObstacle: { _, _ in nil })
+        let group = Group(controller, SimulatedNodes(node: node, process: process, own: executor))
+        source = MigrateSource(
+            database: database,
+            storage: SourceGroup(group, executor),
+            node: controller.node.uuid,
+            environment: controller.environment,
+            waiting: waiting,
+            crashPoints: crashPoints,
+            log: simulation.logger(node.name)
+        )
+        executor.answer { [weak source] call in
+            guard let source else { throw CancellationError() }
+            return try await source.sendPassedOn(call)
+        }
+        orchestrator = Orchestrator(
+            database: database,
+            storage: DestinationGroup(group, executor),
+            directory: SimulatedDirectory(node: node, process: process),
+            node: controller.node.uuid,
+            clusterName: node.cluster.name,
+            environment: controller.environment,
+            waiting: waiting,
+            crashPoints: crashPoints,
+            log: simulation.logger(node.name)
+        )
     }
-}
 
-/// The other cluster, over the simulated network.
-struct SimulatedPeer: SourceCluster, @unchecked Sendable {
-    // Proof of Sendable: the simulator is one thread.
-    let node: Node
-    let process: SimulatedProcess
+    func willServe(_ svms: Set<ObjectUUID>) async throws -> Set<ObjectUUID> { try await source.settle(svms) }
 
-    func send(_ call: SourceCall) async throws -> SourceReply {
-        if let reply = simulation.defects.answerBeforeAsking(call, node, process) { return reply }
-        return try await simulation.network.call(call, from: node, process)
+    func didOpen(_ svms: Set<ObjectUUID>) async throws { try await source.finishSettling(svms) }
+
+    func willRelinquish(_ volumes: [VolumeMSID]) async { await executor.stopMirrors(volumes) }
+
+    func standIn(for nodes: Set<ObjectUUID>) async throws {
+        try await source.rehome(from: nodes)
+        try await orchestrator.rehome(from: nodes)
     }
 }

@@ -117,6 +117,7 @@ final class OrderedStore {
     /// Makes the changes of a batch.
     func write(_ changes: [StoreChange], isSynced: Bool) {
         disk.touched()
+        disk.aggregateWritten()
         nextNumber += 1
         let number = nextNumber
         guard isSynced else {
@@ -171,6 +172,9 @@ final class OrderedStore {
         }
         inFlight = [:]
     }
+
+    /// All that is written is durable.
+    func becomeDurable() { unsynced = [] }
 
     /// Gives its memory back.
     func clear() { (entries, unsynced, inFlight) = ([], [], [:]) }

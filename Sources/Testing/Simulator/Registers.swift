@@ -1,6 +1,10 @@
+import Identity
+
 /// A file as a register: one client writes it, all read it. Its values count up from 1; 0 is a file without bytes.
 struct Register {
     let name: String
+    /// The SVM that has the file.
+    let svm: ObjectUUID
     /// The file's handle, once it was made.
     var handle: [UInt8] = []
     /// The newest value whose write has begun.
@@ -24,6 +28,9 @@ struct RegisterChecker {
         registers.append(register)
         return registers.count - 1
     }
+
+    /// The registers of an SVM.
+    func indices(of svm: ObjectUUID) -> [Int] { registers.indices.filter { registers[$0].svm == svm } }
 
     mutating func made(_ index: Int, handle: [UInt8]) { registers[index].handle = handle }
 

@@ -11,6 +11,8 @@ package struct RunResult: Sendable {
     package var faultCount: Int
     /// Operations that came to an end.
     package var migrationCount: Int
+    /// Aggregates that went from one node to another.
+    package var handoverCount: Int
     /// Answered operations of clients.
     package var clientOperationCount: UInt64
     /// Steps of the scheduler.
@@ -41,23 +43,30 @@ package enum Simulator {
     /// Runs a seed.
     ///
     /// - Parameters:
+    ///   - nodeCount: nodes of each cluster.
     ///   - keeping: the faults to keep, by their place in the list; nil for all.
     ///   - defects: what is planted.
     ///   - sink: gets each line of the trace.
     package static func run(
         seed: UInt64,
+        nodeCount: Int,
         keeping: [Int]? = nil,
         defects: Set<Defect> = [],
         sink: ((String) -> Void)? = nil
     ) -> RunResult {
-        let whole = Simulation(seed: seed, faults: nil, defects: defects, thread: thread, sink: sink)
+        let make = { (faults: [Fault]?) in
+            Simulation(
+                seed: seed,
+                nodeCount: nodeCount,
+                faults: faults,
+                defects: defects,
+                thread: thread,
+                sink: sink
+            )
+        }
+        let whole = make(nil)
         let all = whole.faults.all
-        let run =
-            if let keeping {
-                Simulation(seed: seed, faults: keeping.map { all[$0] }, defects: defects, thread: thread, sink: sink)
-            } else {
-                whole
-            }
+        let run = keeping.map { kept in make(kept.map { all[$0] }) } ?? whole
         simulation = run
         run.build()
         run.run()
@@ -66,6 +75,7 @@ package enum Simulator {
             violations: run.invariants.violations,
             faultCount: run.faults.appliedCount,
             migrationCount: run.user.endedCount,
+            handoverCount: run.handoverCount,
             clientOperationCount: run.clients.reduce(0) { $0 + $1.answered },
             stepCount: run.scheduler.stepCount,
             digest: run.scheduler.digest,

@@ -1,6 +1,7 @@
 import FileIO
 
-/// The disk of one node: it outlives the node's processes.
+/// A disk: it outlives processes. That of an aggregate is reached by all nodes of its cluster; the one that has the lock is
+/// the one whose page cache holds what is not synchronised. What another one writes, the label, is durable at once.
 ///
 /// What was written and not synchronised is at the mercy of a crash: each page on its own is lost, kept, or torn at a
 /// sector. Names follow the rules of a journalling file system (ext4, XFS): after a crash some first part of the changes
@@ -26,16 +27,29 @@ final class SimulatedDisk {
     var latencyNanosecondsMax: UInt64 = 800_000
     /// No data can be written.
     var isFull = false
+    /// Whether it is not as fast as usual, or full.
+    var isDisturbed: Bool { isFull || latencyNanosecondsMax > 1_000_000 }
     /// Writes so far: what a crash at a disk write counts.
     private(set) var writeCount: UInt64 = 0
     /// Acknowledges `fdatasync` of data without doing it: only for a planted defect.
     var forgetsToSynchronize = false
+    /// Who has the lock.
+    private(set) var holder: SimulatedProcess?
+    /// The open file that the lock was taken with.
+    private var lockFile: ObjectIdentifier?
+    /// Whether the holder has opened what the lock protects.
+    var isOpen = false
+    /// The node that had it last.
+    private var lastNode: Node?
+    /// Who touched the disk last.
+    private var lastToucher: SimulatedProcess?
 
     init(generator: Generator) { self.generator = generator }
 
     /// Counts something that reaches the disk, and ends the process there when the faults say so.
     func touched() {
         writeCount += 1
+        lastToucher = simulation.scheduler.current
         simulation.faults.diskWritten(self)
     }
 
@@ -44,14 +58,63 @@ final class SimulatedDisk {
         simulation.scheduler.sleep(20_000 + generator.within(0...latencyNanosecondsMax))
     }
 
+    // MARK: The lock
+
+    /// Whether what is written now comes from another machine than the one that has the disk open.
+    private var isForeign: Bool {
+        guard let holder else { return false }
+        return holder !== simulation.scheduler.current
+    }
+
+    /// Whether what is written now need not be synchronised.
+    fileprivate var isDurableAtOnce: Bool { isForeign }
+
+    /// Gives the lock to the running process; false when another one has it.
+    func lock(with file: ObjectIdentifier) -> Bool {
+        let process = simulation.scheduler.current
+        if let holder {
+            guard simulation.defects.planted.contains(.locklessOpen), holder !== process else { return false }
+        }
+        holder = process
+        lockFile = file
+        isOpen = false
+        if let node = process.node {
+            // Another machine reads from the disk: what the former one had written is there by then.
+            if let lastNode, lastNode !== node {
+                becomeDurable()
+                simulation.handoverCount += 1
+            }
+            lastNode = node
+        }
+        return true
+    }
+
+    /// An open file is closed: the lock that was taken with it is free.
+    func closed(_ file: ObjectIdentifier) { if lockFile == file { (holder, lockFile) = (nil, nil) } }
+
+    /// Something of an aggregate is written: only who has the lock may do that.
+    func aggregateWritten() {
+        let process = simulation.scheduler.current
+        guard let holder, holder !== process, process.node != nil else { return }
+        simulation.violation("\(process.name) writes into an aggregate that \(holder.name) has open")
+    }
+
+    private func becomeDurable() {
+        unsynced = []
+        for path in files.keys { files[path]!.becomeDurable() }
+        for path in stores.keys { stores[path]!.becomeDurable() }
+    }
+
     // MARK: Names
+
+    private func note(_ changes: NameChange...) { if !isDurableAtOnce { unsynced += changes } }
 
     func open(_ path: String, _ mode: File.Mode) throws(FileIOError) -> DiskFile {
         if let file = files[path] { return file }
         guard mode == .readWrite else { throw FileIOError(operation: "open", path: path, number: 2) }
-        let file = DiskFile(disk: self)
+        let file = DiskFile(disk: self, path: path)
         files[path] = file
-        unsynced.append(.linked(path, before: nil))
+        note(.linked(path, before: nil))
         return file
     }
 
@@ -59,7 +122,7 @@ final class SimulatedDisk {
         var prefix = ""
         for component in path.split(separator: "/") {
             prefix += "/" + component
-            if directories.insert(prefix).inserted { unsynced.append(.made(prefix)) }
+            if directories.insert(prefix).inserted { note(.made(prefix)) }
         }
     }
 
@@ -76,26 +139,25 @@ final class SimulatedDisk {
 
     func remove(_ path: String) {
         guard let file = files.removeValue(forKey: path) else { return }
-        unsynced.append(.unlinked(path, file))
+        note(.unlinked(path, file))
     }
 
     func rename(_ path: String, to newPath: String) throws(FileIOError) {
         guard let file = files.removeValue(forKey: path) else {
             throw FileIOError(operation: "rename", path: path, number: 2)
         }
-        unsynced.append(.unlinked(path, file))
-        unsynced.append(.linked(newPath, before: files[newPath]))
+        note(.unlinked(path, file), .linked(newPath, before: files[newPath]))
         files[newPath] = file
     }
 
     func removeDirectory(_ path: String) {
-        if directories.remove(path) != nil { unsynced.append(.removed(path)) }
+        if directories.remove(path) != nil { note(.removed(path)) }
     }
 
     func synchronizeNames() {
         touched()
         wait()
-        unsynced = []
+        if !isForeign { unsynced = [] }
     }
 
     /// All that there is becomes durable.
@@ -103,10 +165,17 @@ final class SimulatedDisk {
 
     // MARK: Crash
 
-    /// The locks of a process go with it, and what it was writing is written or not.
-    func processDied() {
-        for path in files.keys { files[path]!.unlock() }
+    /// The lock of a process goes with it, and what it was writing is written or not.
+    func processDied(_ process: SimulatedProcess) {
+        guard isOf(process) else { return }
+        (holder, lockFile) = (nil, nil)
         for path in stores.keys.sorted() { stores[path]!.processDied(&generator) }
+    }
+
+    /// Whether what is not synchronised is in the page cache of a process's machine.
+    func isOf(_ process: SimulatedProcess) -> Bool {
+        if let holder { return holder === process }
+        return lastToucher === process || process.node?.disk === self && process.node?.cluster.isShared == false
     }
 
     /// Gives the memory of all files back.
@@ -143,14 +212,18 @@ final class SimulatedDisk {
 final class DiskFile: FileSubstitute, @unchecked Sendable {
     // Proof of Sendable: the simulator is one thread.
     private unowned let disk: SimulatedDisk
+    /// Whether only who has the lock may write it.
+    private let isOfAggregate: Bool
     private var pages: [[UInt8]?] = []
     private var count = 0
     /// Pages that were written since they were last durable, with what is durable of them.
     private var dirty: [Int: [UInt8]?] = [:]
     private var durableCount = 0
-    private var isLocked = false
 
-    init(disk: SimulatedDisk) { self.disk = disk }
+    init(disk: SimulatedDisk, path: String) {
+        self.disk = disk
+        isOfAggregate = path.hasSuffix("/journal") || path.contains("/segments/")
+    }
 
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) -> Int {
         let end = min(offset + buffer.count, count)
@@ -181,6 +254,7 @@ final class DiskFile: FileSubstitute, @unchecked Sendable {
 
     func write(_ buffer: UnsafeRawBufferPointer, at offset: Int) throws(FileIOError) {
         disk.touched()
+        if isOfAggregate { disk.aggregateWritten() }
         var position = offset
         if disk.isFull {
             // What is there already can be written over.
@@ -202,11 +276,15 @@ final class DiskFile: FileSubstitute, @unchecked Sendable {
             position += length
         }
         count = max(count, offset + buffer.count)
+        if disk.isDurableAtOnce { durableCount = max(durableCount, count) }
     }
+
+    /// All that is written is durable.
+    func becomeDurable() { (dirty, durableCount) = ([:], max(durableCount, count)) }
 
     private func change(_ page: Int, _ body: (inout [UInt8]) -> Void) {
         while pages.count <= page { pages.append(nil) }
-        if dirty[page] == nil { dirty[page] = .some(pages[page]) }
+        if dirty[page] == nil && !disk.isDurableAtOnce { dirty[page] = .some(pages[page]) }
         var bytes = pages[page] ?? [UInt8](repeating: 0, count: SimulatedDisk.pageBytes)
         pages[page] = nil
         body(&bytes)
@@ -215,6 +293,7 @@ final class DiskFile: FileSubstitute, @unchecked Sendable {
 
     func punchHole(at offset: Int, count: Int) {
         disk.touched()
+        if isOfAggregate { disk.aggregateWritten() }
         let first = (offset + SimulatedDisk.pageBytes - 1) / SimulatedDisk.pageBytes
         let end = min((offset + count) / SimulatedDisk.pageBytes, pages.count)
         guard first < end else { return }
@@ -236,12 +315,14 @@ final class DiskFile: FileSubstitute, @unchecked Sendable {
         durableCount = max(durableCount, size)
     }
 
-    func lockExclusively() throws(FileIOError) {
-        if isLocked { throw FileIOError(operation: "flock", path: "", number: 11) }
-        isLocked = true
+    func lockExclusively() throws(FileIOError) { preconditionFailure("an open file is locked") }
+
+    /// Locks it for an open file.
+    func lock(with open: ObjectIdentifier) throws(FileIOError) {
+        guard disk.lock(with: open) else { throw FileIOError(operation: "flock", path: "", number: 11) }
     }
 
-    func unlock() { isLocked = false }
+    func closed(_ open: ObjectIdentifier) { disk.closed(open) }
 
     func size() -> Int { count }
 
@@ -250,7 +331,6 @@ final class DiskFile: FileSubstitute, @unchecked Sendable {
 
     /// Loses what a crash loses.
     func crash(_ generator: inout Generator) {
-        isLocked = false
         for page in dirty.keys.sorted() {
             let durable = dirty[page]!
             switch generator.below(3) {
@@ -293,7 +373,7 @@ final class OpenDiskFile: FileSubstitute, @unchecked Sendable {
 
     init(_ file: DiskFile) { self.file = file }
 
-    deinit { if holdsLock { file.unlock() } }
+    deinit { if holdsLock { file.closed(ObjectIdentifier(self)) } }
 
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) -> Int { file.read(into: buffer, at: offset) }
     func readCached(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) -> Bool {
@@ -305,7 +385,7 @@ final class OpenDiskFile: FileSubstitute, @unchecked Sendable {
     func synchronizeData() { file.synchronizeData() }
     func punchHole(at offset: Int, count: Int) { file.punchHole(at: offset, count: count) }
     func lockExclusively() throws(FileIOError) {
-        try file.lockExclusively()
+        try file.lock(with: ObjectIdentifier(self))
         holdsLock = true
     }
     func size() -> Int { file.size() }
@@ -325,7 +405,10 @@ final class SimulatedFileSystem: FileSystemSubstitute {
     }
     func makeDirectories(_ path: String) throws(FileIOError) { try disk(path).makeDirectories(path) }
     func list(_ path: String) throws(FileIOError) -> [String] { try disk(path).list(path) }
-    func exists(_ path: String) -> Bool { simulation.disk(of: path)?.exists(path) ?? false }
+    func exists(_ path: String) -> Bool {
+        guard let disk = simulation.disk(of: path) else { return false }
+        return disk.exists(path) && !simulation.defects.hides(path, on: disk)
+    }
     func remove(_ path: String) throws(FileIOError) { try disk(path).remove(path) }
     func rename(_ path: String, to newPath: String) throws(FileIOError) { try disk(path).rename(path, to: newPath) }
     func removeDirectory(_ path: String) throws(FileIOError) { try disk(path).removeDirectory(path) }

@@ -42,14 +42,21 @@ final class SimulatedService: ClientService, @unchecked Sendable {
         face = node.environment.randomBits()
         file = SVMFileService(svm: svm.uuid, handleKey: Self.key(svm))
         simulation.services.append(self)
+        simulation.invariants.gatesChanged()
     }
 
     private static func key(_ svm: SVMRecord) -> SipHashKey {
         SipHashKey(first: svm.handleKey.first, second: svm.handleKey.second)
     }
 
-    /// Whether a request that comes now would be executed.
-    var isServing: Bool { !process.isDead && file.gate.current == .open && !boundEndpoints.isEmpty }
+    /// Whether requests that come now are executed here.
+    var isExecuting: Bool {
+        guard !process.isDead, file.gate.current == .open else { return false }
+        return !node.cluster.isShared || !volumes.isEmpty
+    }
+
+    /// The volumes whose requests it executes while its gate is open.
+    private(set) var volumes: [VolumeMSID] = []
 
     // MARK: ClientService
 
@@ -65,7 +72,19 @@ final class SimulatedService: ClientService, @unchecked Sendable {
         let volumes = configuration.volumes.compactMap { record, volume in
             record.junctionPath.map { ExportedVolume(volume: volume, path: $0, policy: policy) }
         }
-        file.configure(handleKey: Self.key(configuration.svm), volumes: volumes)
+        let remotes = configuration.remotes.compactMap { record, node in
+            record.junctionPath.map {
+                RemoteVolume(msid: record.msid, path: $0, policy: policy, target: node.flatMap(Self.target))
+            }
+        }
+        file.configure(handleKey: Self.key(configuration.svm), volumes: volumes, remotes: remotes)
+        self.volumes = volumes.map(\.volume.msid)
+        simulation.invariants.gatesChanged()
+    }
+
+    private static func target(_ node: NodeRecord) -> ForwardingTarget? {
+        guard let endpoint = node.interconnect, let secret = node.interconnectSecret else { return nil }
+        return ForwardingTarget(address: endpoint.address, port: endpoint.port, secret: [UInt8](secret.utf8))
     }
 
     func bind(_ endpoint: NetworkEndpoint, on link: String?) async throws {
@@ -77,13 +96,14 @@ final class SimulatedService: ClientService, @unchecked Sendable {
         guard boundEndpoints.contains(endpoint) else { return }
         boundEndpoints.removeAll { $0 == endpoint }
         simulation.trace("\(node.name) no longer listens on \(endpoint)")
-        for connection in connections { connection.closeByServer() }
-        connections = []
+        for connection in connections where !connection.isForwarded { connection.closeByServer() }
+        connections.removeAll(where: \.isClosed)
     }
 
     func hold() {
         simulation.trace("\(node.name) holds its gate")
         file.gate.move(to: .held)
+        simulation.invariants.gatesChanged()
     }
 
     func drained(withinMilliseconds milliseconds: UInt64) async -> Bool {
@@ -95,22 +115,44 @@ final class SimulatedService: ClientService, @unchecked Sendable {
         return true
     }
 
+    func executed(withinMilliseconds milliseconds: UInt64) async -> Bool {
+        let deadline = node.clock.monotonic + milliseconds * 1_000_000
+        while file.gate.executing > 0 || connections.contains(where: \.hasUnheardAnswers) {
+            guard node.clock.monotonic < deadline else { return false }
+            await simulation.delay(200_000, process)
+        }
+        return true
+    }
+
+    func answered(withinMilliseconds milliseconds: UInt64) async -> Bool {
+        let deadline = node.clock.monotonic + milliseconds * 1_000_000
+        while connections.contains(where: \.hasUntakenAnswers) {
+            guard node.clock.monotonic < deadline else { return false }
+            await simulation.delay(200_000, process)
+        }
+        return true
+    }
+
     var executingCount: Int { file.gate.inside }
 
     func reopen() {
         simulation.trace("\(node.name) opens its gate")
         file.gate.move(to: .open)
+        simulation.invariants.gatesChanged()
         for connection in connections { connection.runHeld() }
     }
 
     func close() async {
         file.gate.move(to: .closed)
+        simulation.invariants.gatesChanged()
         for endpoint in boundEndpoints { await unbind(endpoint) }
+        for connection in connections { connection.closeByServer() }
+        connections = []
         simulation.services.removeAll { $0 === self }
     }
 
-    func exportProtocolState(since mark: ProtocolStateMark?) -> (state: [UInt8], mark: ProtocolStateMark) {
-        let since = mark?.face == face ? mark?.position ?? 0 : 0
+    func exportProtocolState(since marks: [ProtocolStateMark]) -> (state: [UInt8], mark: ProtocolStateMark) {
+        let since = marks.first { $0.face == face }?.position ?? 0
         let (state, addedCount) = file.duplicateRequests.export(since: since)
         return (state, ProtocolStateMark(face: face, position: addedCount))
     }
@@ -121,113 +163,21 @@ final class SimulatedService: ClientService, @unchecked Sendable {
 
     // MARK: Connections
 
-    /// Its process has died: the machine resets the connections.
+    /// Its process has died: the machine resets the connections, unless it died as well.
     func died() {
-        for connection in connections { connection.closeByServer() }
+        for connection in connections {
+            connection.ended(isSilent: node.cluster.isShared && process.hasLostMachine)
+        }
         connections = []
     }
 
-    /// A client connects.
+    /// A client connects, or another node in its name.
     func accept(_ connection: ClientConnection) {
         connections.removeAll { $0.isClosed }
         // A client that connects anew has given its old connection up; what came over that and has not begun is dropped.
-        for old in connections where old.client == connection.client { old.closeByServer() }
+        for old in connections where old.client == connection.client && old.isForwarded == connection.isForwarded {
+            if !connection.isForwarded || old.isAbandoned { old.closeByServer() }
+        }
         connections.append(connection)
-    }
-}
-
-/// A connection of a client to the face of an SVM.
-final class ClientConnection: @unchecked Sendable {
-    // Proof of Sendable: the simulator is one thread.
-    let client: ClientAddress
-    let service: SimulatedService
-    private(set) var isClosed = false
-    /// When it answered first and last, by the clock of its node.
-    private(set) var firstAnswer: UInt64?
-    private(set) var lastAnswer: UInt64?
-    private let context: ClientContext
-    private var held: [ByteBuffer] = []
-    private let onAnswer: (ByteBuffer) -> Void
-    private let onClose: () -> Void
-
-    init(
-        client: ClientAddress,
-        service: SimulatedService,
-        onAnswer: @escaping (ByteBuffer) -> Void,
-        onClose: @escaping () -> Void
-    ) {
-        self.client = client
-        self.service = service
-        self.onAnswer = onAnswer
-        self.onClose = onClose
-        context = ClientContext(service: service.file, client: client)
-    }
-
-    private var gate: RequestGate { service.file.gate }
-
-    /// A record arrives at the server.
-    func receive(_ record: ByteBuffer) {
-        guard !isClosed else { return }
-        simulation.scheduler.start(in: service.process) { [self] in admit(record) }
-    }
-
-    private func admit(_ record: ByteBuffer) {
-        guard !isClosed else { return }
-        guard gate.enter() else {
-            if gate.current == .held { held.append(record) }
-            return
-        }
-        simulation.invariants.admitted(service)
-        let context = ClientContext(copying: context)
-        context.refresh()
-        var output = ByteBuffer()
-        let outcome = NFSServer.execute(record, context, .blocking, isClaimed: false, into: &output) { [self] cached in
-            var reply = ByteBuffer()
-            let start = RecordMarking.begin(in: &reply)
-            reply.writeBytes(cached.bytes)
-            RecordMarking.finish(from: start, in: &reply)
-            let answer = reply
-            gate.rejoin()
-            if let volume = cached.volume {
-                volume.whenDurable(cached.ticket) { [self] _ in complete(answer) }
-            } else {
-                complete(answer)
-            }
-        }
-        let answer = output
-        switch outcome {
-        case .answered: complete(answer)
-        case .answeredWhenDurable(let volume, let ticket): volume.whenDurable(ticket) { [self] _ in complete(answer) }
-        case .elsewhere, .misdirected: preconditionFailure("a simulated cluster has one node")
-        case .wouldBlock, .none, .malformed: gate.leave()
-        }
-    }
-
-    private func complete(_ answer: ByteBuffer) {
-        lastAnswer = service.node.clock.monotonic
-        firstAnswer = firstAnswer ?? lastAnswer
-        if !isClosed { onAnswer(answer) }
-        gate.leave()
-    }
-
-    /// The gate was opened.
-    func runHeld() {
-        let records = held
-        held = []
-        for record in records { receive(record) }
-    }
-
-    /// The server or its machine closes the connection.
-    func closeByServer() {
-        guard !isClosed else { return }
-        isClosed = true
-        held = []
-        onClose()
-    }
-
-    /// The client has gone; nobody waits for answers any more.
-    func closeByClient() {
-        isClosed = true
-        held = []
     }
 }

@@ -6,7 +6,7 @@ import VolumeEngine
 /// Replication over the simulated network, as one process uses it.
 struct SimulatedTransport: ReplicationTransport, @unchecked Sendable {
     // Proof of Sendable: the simulator is one thread.
-    let node: Int
+    let node: Node
     let process: SimulatedProcess
 
     func listen(
@@ -25,16 +25,16 @@ struct SimulatedTransport: ReplicationTransport, @unchecked Sendable {
         secret: [UInt8],
         environment: Environment
     ) throws(StorageError) -> any FrameChannel {
-        try simulation.network.connect(from: node, process)
+        try simulation.network.connect(from: node, process, to: source)
     }
 }
 
 /// The source's side of a node.
 private final class SimulatedListener: ReplicationServing {
-    private let node: Int
+    private let node: Node
     private let source: ReplicationSource
 
-    init(node: Int, source: ReplicationSource) {
+    init(node: Node, source: ReplicationSource) {
         self.node = node
         self.source = source
     }

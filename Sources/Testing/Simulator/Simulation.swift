@@ -22,17 +22,23 @@ final class Simulation: @unchecked Sendable {
 
     let seed: UInt64
     let scheduler: Scheduler
+    /// Nodes of each cluster.
+    let nodeCount: Int
+    private(set) var clusters: [Cluster] = []
     private(set) var nodes: [Node] = []
     let network: Network
     let faults: Faults
     var defects: Defects
     var services: [SimulatedService] = []
-    var invariants = Invariants()
+    let invariants = Invariants()
     var registers = RegisterChecker()
     private(set) var clients: [Client] = []
     private(set) var user: User!
     /// Daemons that were started.
     var startCount = 0
+    /// Those of them that another node had had before.
+    var handoverCount = 0
+    private let watchdog = Watchdog()
     /// The clients shall come to an end.
     private(set) var clientsShallStop = false
     private(set) var isHealing = false
@@ -40,7 +46,7 @@ final class Simulation: @unchecked Sendable {
     private(set) var isSlow = false
     private var clientLossOneIn = 0
     private var generator: Generator
-    private var stepsOfDeadProcesses: [UInt64] = [0, 0]
+    private var stepsOfDeadProcesses: [UInt64]
     private let sink: ((String) -> Void)?
     private(set) var isOver = false
 
@@ -49,14 +55,24 @@ final class Simulation: @unchecked Sendable {
     /// - Parameters:
     ///   - faults: the faults; nil for those of the seed.
     ///   - sink: gets each line of the trace.
-    init(seed: UInt64, faults: [Fault]?, defects: Set<Defect>, thread: OpaquePointer, sink: ((String) -> Void)?) {
+    init(
+        seed: UInt64,
+        nodeCount: Int,
+        faults: [Fault]?,
+        defects: Set<Defect>,
+        thread: OpaquePointer,
+        sink: ((String) -> Void)?
+    ) {
         self.seed = seed
+        self.nodeCount = nodeCount
+        stepsOfDeadProcesses = [UInt64](repeating: 0, count: 2 * nodeCount)
         self.sink = sink
         var generator = Generator(seed: seed &* 0x2545_f491_4f6c_dd1d &+ 1)
         scheduler = Scheduler(generator: generator.split(), thread: thread)
         network = Network(generator: generator.split())
         var faultGenerator = generator.split()
-        let own = Faults.make(&faultGenerator)
+        let own =
+            nodeCount == 1 ? Faults.make(&faultGenerator) : Faults.make(&faultGenerator, nodes: nodeCount)
         self.faults = Faults(faults ?? own)
         self.defects = Defects(planted: defects)
         self.generator = generator
@@ -64,16 +80,21 @@ final class Simulation: @unchecked Sendable {
 
     /// Builds the world; `simulation` must be this run.
     func build() {
-        nodes = [Node(index: 0, generator: &generator), Node(index: 1, generator: &generator)]
-        if defects.planted.contains(.checkpointBeforeData) { nodes[1].disk.forgetsToSynchronize = true }
+        clusters = (0...1).map { Cluster(index: $0, nodeCount: nodeCount, generator: &generator) }
+        nodes = clusters.flatMap(\.nodes)
+        if defects.planted.contains(.checkpointBeforeData) {
+            for node in clusters[1].nodes { node.disk.forgetsToSynchronize = true }
+        }
         user = User(generator: generator.split())
         for node in nodes { node.start() }
         scheduler.start(in: scheduler.world) { [self] in
             user.prepare()
+            if nodeCount > 1 { age() }
             for number in 0..<Self.clientCount {
-                let client = Client(number: number, generator: generator.split())
-                clients.append(client)
-                scheduler.start(in: scheduler.world) { client.run() }
+                addClient(number, user.movingSVM, path: user.movingPaths[number % user.movingPaths.count])
+            }
+            for (position, path) in user.widePaths.enumerated() {
+                addClient(Self.clientCount + position, user.wideSVM, path: path)
             }
             scheduler.sleep(generator.within(0...1_000_000_000))
             faults.arm()
@@ -82,6 +103,18 @@ final class Simulation: @unchecked Sendable {
             heal()
             rest()
         }
+    }
+
+    /// Lets nodes become old enough to hold those for dead that they have never seen, in some runs.
+    private func age() {
+        watchdog.begin()
+        if generator.oneIn(12) { scheduler.sleep(generator.within(14_000_000_000...16_000_000_000)) }
+    }
+
+    private func addClient(_ number: Int, _ svm: ObjectUUID, path: String) {
+        let client = Client(number: number, svm: svm, path: path, generator: generator.split())
+        clients.append(client)
+        scheduler.start(in: scheduler.world) { client.run() }
     }
 
     // MARK: Phases
@@ -100,8 +133,13 @@ final class Simulation: @unchecked Sendable {
         trace("healing begins")
         faults.disarm()
         isHealing = true
+        for cluster in clusters {
+            network.change(from: cluster.index) { $0 = Network.Direction() }
+            network.change(inside: cluster.index) { $0 = Network.Direction() }
+            if cluster.isDatabaseDown { cluster.setDatabaseDown(false) }
+        }
         for node in nodes {
-            network.change(from: node.index) { $0 = Network.Direction() }
+            network.isolate(node, false)
             node.isDatabaseDown = false
             node.databaseLosesOneIn = 0
             node.disk.isFull = false
@@ -109,6 +147,7 @@ final class Simulation: @unchecked Sendable {
             if let process = node.process { scheduler.resume(process) }
         }
         clientLossOneIn = 0
+        user.caretaker.forget()
     }
 
     /// Waits until all has come to rest, and looks at what is left.
@@ -134,6 +173,7 @@ final class Simulation: @unchecked Sendable {
             scheduler.sleep(50_000_000)
         }
         clients[0].readAll()
+        if clients.count > Self.clientCount { clients[Self.clientCount].readAll() }
         user.inspect()
         end(nil)
     }
@@ -165,20 +205,24 @@ final class Simulation: @unchecked Sendable {
 
     /// A process of a node has made a step.
     func stepped(_ process: SimulatedProcess) {
-        guard let node = nodes.first(where: { $0.process === process }) else { return }
+        guard let node = process.node, node.process === process else { return }
         faults.stepped(node.index, stepCount(of: node.index))
     }
 
     /// Starts a node's daemon again, some time after it ended.
     func restart(_ node: Node) {
         trace("\(node.name) has ended")
-        let pause = isHealing ? 100_000_000 : generator.spread(50_000_000...5_000_000_000)
+        let pause = isHealing ? 100_000_000 : node.downNanoseconds ?? generator.spread(50_000_000...5_000_000_000)
+        node.downNanoseconds = nil
         scheduler.after(pause) { if node.process == nil { node.start() } }
     }
 
     /// The disk that a path lies on.
     func disk(of path: String) -> SimulatedDisk? {
-        for node in nodes where path.hasPrefix("/" + node.name) { return node.disk }
+        for node in nodes {
+            if path.hasPrefix("/" + node.name + "/") { return node.disk }
+            if path.hasPrefix(node.privateDirectory) { return node.privateDisk }
+        }
         return nil
     }
 
@@ -188,25 +232,35 @@ final class Simulation: @unchecked Sendable {
     func apply(_ action: Fault.Action, at place: Node?) {
         trace("fault: \(action)")
         switch action {
-        case .crash(let node, let losesUnsynced): crash(node.map { nodes[$0] } ?? place, losesUnsynced)
+        case .crash(let node, let losesUnsynced, let downNanoseconds):
+            crash(node.map { nodes[$0] } ?? place, losesUnsynced, downNanoseconds)
         case .pause(let node, let nanoseconds): pause(node.map { nodes[$0] } ?? place, nanoseconds)
+        case .isolate(let node, let nanoseconds): isolate(node.map { nodes[$0] } ?? place, nanoseconds)
         case .breakLinks: network.breakLinks()
         case .clockJump(let node, let nanoseconds): nodes[node].clock.jump(nanoseconds)
         case .lossyClients(let lossOneIn, let nanoseconds):
             clientLossOneIn = lossOneIn
             scheduler.after(nanoseconds) { self.clientLossOneIn = 0 }
-        case .cut, .slowNetwork, .lossyNetwork: disturbNetwork(action)
-        case .slowDisk, .fullDisk, .databaseDown, .databaseMute: disturbNode(action)
+        case .cut, .slowNetwork, .lossyNetwork, .disturbInterconnect: disturbNetwork(action)
+        case .slowDisk, .fullDisk, .databaseDown, .databaseDownForAll, .databaseMute: disturbNode(action)
         }
     }
 
-    private func crash(_ node: Node?, _ losesUnsynced: Bool) {
+    private func crash(_ node: Node?, _ losesUnsynced: Bool, _ downNanoseconds: UInt64?) {
         guard let node, let process = node.process else { return }
+        node.downNanoseconds = downNanoseconds
         if losesUnsynced {
             process.hasLostMachine = true
-            node.disk.crash()
+            for other in node.cluster.nodes where other.disk.isOf(process) { other.disk.crash() }
+            node.privateDisk.crash()
         }
         scheduler.kill(process)
+    }
+
+    private func isolate(_ node: Node?, _ nanoseconds: UInt64) {
+        guard let node, !node.isIsolated else { return }
+        network.isolate(node, true)
+        scheduler.after(nanoseconds) { self.network.isolate(node, false) }
     }
 
     private func pause(_ node: Node?, _ nanoseconds: UInt64) {
@@ -228,6 +282,9 @@ final class Simulation: @unchecked Sendable {
             scheduler.after(nanoseconds) {
                 for node in 0...1 { self.network.change(from: node) { $0.delayNanosecondsMax = 400_000 } }
             }
+        case .disturbInterconnect(let cluster, let direction, let nanoseconds):
+            network.change(inside: cluster) { $0 = direction }
+            scheduler.after(nanoseconds) { self.network.change(inside: cluster) { $0 = Network.Direction() } }
         case .lossyNetwork(let lossOneIn, let duplicateOneIn, let nanoseconds):
             for node in 0...1 {
                 network.change(from: node) { ($0.lossOneIn, $0.duplicateOneIn) = (lossOneIn, duplicateOneIn) }
@@ -250,6 +307,9 @@ final class Simulation: @unchecked Sendable {
         case .databaseDown(let node, let nanoseconds):
             nodes[node].isDatabaseDown = true
             scheduler.after(nanoseconds) { self.nodes[node].isDatabaseDown = false }
+        case .databaseDownForAll(let cluster, let nanoseconds):
+            clusters[cluster].setDatabaseDown(true)
+            scheduler.after(nanoseconds) { self.clusters[cluster].setDatabaseDown(false) }
         case .databaseMute(let node, let lossOneIn, let nanoseconds):
             nodes[node].databaseLosesOneIn = lossOneIn
             scheduler.after(nanoseconds) { self.nodes[node].databaseLosesOneIn = 0 }
@@ -297,8 +357,12 @@ final class Simulation: @unchecked Sendable {
     }
 
     /// How a daemon waits: by its node's clock.
-    func waiting(_ node: Node, _ process: SimulatedProcess) -> Waiting {
+    ///
+    /// - Parameter isPolling: whether it looks again and again at what has hardly ever changed: less often while
+    ///   everything takes long.
+    func waiting(_ node: Node, _ process: SimulatedProcess, isPolling: Bool = false) -> Waiting {
         Waiting { nanoseconds in
+            let nanoseconds = isPolling && self.isSlow ? max(nanoseconds, 2_000_000_000) : nanoseconds
             try Task.checkCancellation()
             let sleeper = Sleeper(process)
             try await withTaskCancellationHandler {

@@ -230,6 +230,7 @@ public func open(
     }
     let store = disk.stores[path] ?? OrderedStore(disk: disk)
     disk.stores[path] = store
+    disk.isOpen = true
     return made(OpenStore(store, object(options, StoreOptions.self).prefixLength, disk))
 }
 

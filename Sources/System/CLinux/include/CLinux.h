@@ -24,6 +24,8 @@ int godwit_punch_hole(int descriptor, off_t offset, off_t count);
 int godwit_start_writeback(int descriptor, off_t offset, off_t count);
 /// Bytes in the send queue of a TCP socket that the peer has not acknowledged yet (ioctl SIOCOUTQ); -1 on error.
 int godwit_socket_unacknowledged_bytes(int descriptor);
+/// Bytes in the receive queue of a TCP socket that nobody has read yet (ioctl FIONREAD); -1 on error.
+int godwit_socket_unread_bytes(int descriptor);
 /// recv(2) with MSG_DONTWAIT: -1 and EAGAIN when nothing has arrived.
 ssize_t godwit_receive_now(int socket, void *buffer, size_t count);
 /// send(2) with MSG_DONTWAIT and MSG_NOSIGNAL: fewer bytes, or -1 and EAGAIN, when the socket is full.

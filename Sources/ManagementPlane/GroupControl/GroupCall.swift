@@ -1,0 +1,298 @@
+package import ClusterConfiguration
+package import Identity
+package import MigrateOperation
+package import Replication
+
+/// The side of an operation that a call is made for: a cluster may be the source of one and the destination of another.
+package enum GroupSide: String, Codable, Sendable {
+    /// The SVM leaves this cluster.
+    case source
+    /// The SVM comes to this cluster.
+    case destination
+}
+
+/// On whose behalf a node is asked to do something: nodes refuse a master that another one has superseded.
+package struct GroupAuthority: Codable, Hashable, Sendable {
+    /// The operation.
+    package var operation: ObjectUUID
+    /// Its side on this cluster.
+    package var side: GroupSide
+    /// The master's epoch: that of the orchestrator, or of the owner of the source's record.
+    package var epoch: UInt64
+
+    /// Makes an authority.
+    package init(operation: ObjectUUID, side: GroupSide, epoch: UInt64) {
+        self.operation = operation
+        self.side = side
+        self.epoch = epoch
+    }
+}
+
+/// A volume and where it is fetched from.
+package struct VolumeFlow: Codable, Equatable, Sendable {
+    /// The volume, the same on both sides.
+    package var msid: VolumeMSID
+    /// The node that holds it on the source.
+    package var source: VolumeSource
+
+    /// Makes a flow.
+    package init(msid: VolumeMSID, source: VolumeSource) {
+        self.msid = msid
+        self.source = source
+    }
+}
+
+/// What a node is asked to do with its part of an SVM: one call per node and step, whatever the number of volumes. Each
+/// may be repeated.
+package enum GroupStep: Codable, Equatable, Sendable {
+    // Both sides.
+    /// Lets the configuration decide again about the face of the SVM.
+    case release
+    /// Makes the configuration so, and tells what of these objects failed.
+    case reconcile(objects: [ObjectUUID])
+    /// Deletes the snapshots whose names begin with a prefix, save one.
+    case deleteSnapshotsNamed(prefix: String, except: ObjectUUID?)
+    /// Deletes snapshots; absent ones are no error.
+    case deleteSnapshots([ObjectUUID])
+    /// The hash over a full walk of a snapshot of the one volume.
+    case contentHash(snapshot: ObjectUUID)
+
+    // The source.
+    /// What the volumes use, and how many clients are connected.
+    case describe
+    /// Takes the face of the SVM over for an operation, as it is.
+    case prepare
+    /// Ends outgoing mirrors.
+    case endMirrors
+    /// Deletes what synchronous streams have left.
+    case deleteStreamSnapshots
+    /// Takes a snapshot of each volume.
+    case takeSnapshot(OperationSnapshot)
+    /// The states of the outgoing mirrors.
+    case mirrorStates
+    /// Holds the gate for a cutover.
+    case hold(attempt: UInt64)
+    /// Waits until nothing is executed here and the answers have left to the nodes that wait for them.
+    case drain(withinMilliseconds: UInt64)
+    /// Waits until the clients have acknowledged all that was answered, here or by other nodes.
+    case flush(withinMilliseconds: UInt64)
+    /// How long ago the clients were answered last.
+    case lastAnswers
+    /// The protocol state since marks; it is the reply's attachment.
+    case exportState(since: [ProtocolStateMark])
+    /// Opens the gate after a cutover was given up.
+    case reopen(attempt: UInt64)
+    /// Takes the addresses of the host away from it without a packet; those of the loopback stay.
+    case surrenderInterfaces
+    /// Closes listeners and connections.
+    case releaseInterfaces
+    /// Answers a call of the other cluster, as the owner of its operation.
+    case answer(SourceCall)
+
+    // The destination.
+    /// What the node could take.
+    case survey(interfaces: [LIFRecord])
+    /// Transfers the one volume up to a snapshot, or goes on with it, and tells how far it is after a while at the latest.
+    case transfer(VolumeFlow, upTo: ObjectUUID, throttleBytesPerSecond: UInt64, waitMilliseconds: UInt64)
+    /// Begins synchronous streams.
+    case startSynchronous([VolumeFlow])
+    /// What the mirrors are doing.
+    case mirrorStatuses
+    /// Ends transfers and streams.
+    case stopMirrors
+    /// Waits until the volumes have a snapshot, and tells which have not.
+    case awaitSnapshot(ObjectUUID, withinMilliseconds: UInt64)
+    /// Makes the volumes replicas, or read-write.
+    case setReplica(Bool)
+    /// Builds the face of the SVM with its gate held.
+    case prepareToServe
+    /// Drops that face.
+    case discardPrepared
+    /// Takes over the protocol state, which is the call's attachment.
+    case importState
+    /// Binds addresses.
+    case bind([NetworkEndpoint])
+    /// Opens the gate.
+    case open
+    /// How long ago the clients were answered first.
+    case firstAnswers
+
+    // Users.
+    /// Takes a snapshot of that name of each volume, none when one of them cannot be taken.
+    case createSnapshots(named: String)
+
+    /// How long the master waits for an answer.
+    package var patienceMilliseconds: UInt64 {
+        switch self {
+        case .drain(let limit), .flush(let limit), .awaitSnapshot(_, let limit): limit + 1_000
+        case .transfer(_, _, _, let wait): wait + 5_000
+        case .takeSnapshot, .createSnapshots, .reconcile, .release: 60_000
+        case .deleteSnapshots, .deleteSnapshotsNamed, .deleteStreamSnapshots: 600_000
+        case .contentHash: 3_600_000
+        case .answer(let call): call.request.patienceMilliseconds
+        default: 5_000
+        }
+    }
+}
+
+/// What a node is asked.
+package struct GroupCall: Codable, Equatable, Sendable {
+    /// The version of these calls that the caller speaks; nodes of one cluster may be of two versions for a while.
+    package var version = Self.versionSpoken
+    /// On whose behalf; nil for what changes nothing of an operation.
+    package var authority: GroupAuthority?
+    /// The SVM.
+    package var svm: ObjectUUID
+    /// The volumes that the caller knows the node to hold, and that it is about.
+    package var volumes: [VolumeMSID]
+    /// What to do.
+    package var step: GroupStep
+    /// Bytes that go beside it without being encoded.
+    package var attachment: [UInt8] = []
+
+    /// The version of this software.
+    package static let versionSpoken = 1
+
+    private enum CodingKeys: String, CodingKey { case version, authority, svm, volumes, step }
+
+    /// Makes a call.
+    package init(
+        authority: GroupAuthority?,
+        svm: ObjectUUID,
+        volumes: [VolumeMSID] = [],
+        step: GroupStep,
+        attachment: [UInt8] = []
+    ) {
+        self.authority = authority
+        self.svm = svm
+        self.volumes = volumes
+        self.step = step
+        self.attachment = attachment
+    }
+}
+
+/// What a node says of a volume that is to be described.
+package struct VolumeUse: Codable, Equatable, Sendable {
+    /// The volume.
+    package var msid: VolumeMSID
+    /// Bytes in use.
+    package var usedBytes: UInt64
+    /// Why it cannot be moved; nil when nothing is in the way.
+    package var finding: PrecheckFinding?
+
+    /// Makes a use.
+    package init(msid: VolumeMSID, usedBytes: UInt64, finding: PrecheckFinding? = nil) {
+        self.msid = msid
+        self.usedBytes = usedBytes
+        self.finding = finding
+    }
+}
+
+/// What a node could take of an SVM that comes.
+package struct NodeSurvey: Codable, Equatable, Sendable {
+    /// An aggregate that is open there.
+    package struct Room: Codable, Equatable, Sendable {
+        /// Its identity.
+        package var aggregate: ObjectUUID
+        /// Bytes that are free.
+        package var availableBytes: UInt64
+    }
+
+    /// Its aggregates.
+    package var rooms: [Room]
+    /// Interfaces whose addresses it cannot use, with the reason.
+    package var obstacles: [String: String]
+    /// The port that each interface with an address of a host would have.
+    package var ports: [String: String]
+    /// Volumes of those identities that it has already.
+    package var present: [VolumeMSID]
+
+    /// Makes a survey.
+    package init(rooms: [Room], obstacles: [String: String], ports: [String: String], present: [VolumeMSID]) {
+        self.rooms = rooms
+        self.obstacles = obstacles
+        self.ports = ports
+        self.present = present
+    }
+}
+
+/// A snapshot that was taken for a user.
+package struct TakenSnapshot: Codable, Equatable, Sendable {
+    /// Of which volume.
+    package var msid: VolumeMSID
+    /// Its identity.
+    package var uuid: ObjectUUID
+    /// When, in nanoseconds since 1970.
+    package var timeNanoseconds: Int64
+
+    /// Makes one.
+    package init(msid: VolumeMSID, uuid: ObjectUUID, timeNanoseconds: Int64) {
+        self.msid = msid
+        self.uuid = uuid
+        self.timeNanoseconds = timeNanoseconds
+    }
+}
+
+/// What a node answers.
+package enum GroupAnswer: Codable, Equatable, Sendable {
+    /// Done; nothing more to say.
+    case done
+    /// To `describe`.
+    case described([VolumeUse], connectionCount: UInt64)
+    /// To `mirrorStates`, in the order of the call's volumes.
+    case mirrorStates([MirrorState])
+    /// To `drain` and `flush`: whether it was done in time.
+    case drained(Bool)
+    /// To `exportState`: how far; the state is the attachment.
+    case exported(ProtocolStateMark)
+    /// To `lastAnswers` and `firstAnswers`.
+    case answers([ClientAnswerAge])
+    /// To `contentHash`: sixteen hexadecimal digits.
+    case contentHash(String)
+    /// To `answer`; its attachment is the reply's.
+    case source(SourceAnswer)
+    /// To `survey`.
+    case survey(NodeSurvey)
+    /// To `transfer`: how far it is, and whether it is done.
+    case transfer(VolumeMirrorStatus, isDone: Bool)
+    /// To `mirrorStatuses`, in the order of the call's volumes.
+    case mirrorStatuses([VolumeMirrorStatus])
+    /// To `awaitSnapshot`: the volumes without it.
+    case missing([VolumeMSID])
+    /// To `createSnapshots`.
+    case snapshots([TakenSnapshot])
+}
+
+/// An answer and the bytes that go beside it without being encoded.
+package struct GroupReply: Equatable, Sendable {
+    /// The answer.
+    package var answer: GroupAnswer
+    /// Opaque bytes; empty for most answers.
+    package var attachment: [UInt8]
+
+    /// Makes a reply.
+    package init(_ answer: GroupAnswer = .done, attachment: [UInt8] = []) {
+        self.answer = answer
+        self.attachment = attachment
+    }
+}
+
+/// What the mirror of one volume is doing.
+package struct VolumeMirrorStatus: Codable, Sendable, Equatable {
+    /// The state.
+    package var state: MirrorState
+    /// What the running or last transfer has done.
+    package var transfer: TransferStatistics
+    /// Why the synchronous stream or the last transfer broke; nil when nothing did.
+    package var failure: String?
+
+    /// Makes a status.
+    package init(state: MirrorState, transfer: TransferStatistics, failure: String?) {
+        self.state = state
+        self.transfer = transfer
+        self.failure = failure
+    }
+
+    /// Nothing was done and nothing runs.
+    package static let idle = VolumeMirrorStatus(state: .idle, transfer: TransferStatistics(), failure: nil)
+}

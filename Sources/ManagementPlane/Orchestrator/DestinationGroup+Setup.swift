@@ -1,0 +1,250 @@
+import ClusterConfiguration
+import GroupControl
+package import Identity
+package import MigrateOperation
+import StorageControl
+
+// What is made on the destination before anything is transferred, and what is recorded when it serves.
+extension DestinationGroup {
+    /// Finds what speaks against receiving the SVM, on any node, and places its volumes.
+    package func precheck(
+        _ svm: SVMDescription,
+        _ options: MigrationOptions
+    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) {
+        let snapshot = try await group.controller.store.snapshot()
+        var findings = DestinationPrecheck.collisions(of: svm, with: snapshot)
+        let surveys = try await surveys(svm.uuid, svm.volumes.map(\.msid), svm.configuration.interfaces)
+        let present = Set(surveys.flatMap(\.survey.present))
+        for volume in svm.volumes where present.contains(volume.msid) {
+            findings.append(
+                PrecheckFinding(
+                    code: MigrateCode.volumeCollision,
+                    "this cluster has a volume with the identity of '\(volume.name)' (MSID \(volume.msid))",
+                    remedy: "delete what an earlier operation left behind"
+                )
+            )
+        }
+        let placed = DestinationPrecheck.place(svm.volumes, on: Self.candidates(surveys, snapshot, options))
+        findings += placed.findings
+        let nodes = Self.nodes(of: placed.volumes, snapshot, own: group.controller.node.uuid)
+        let places = DestinationPrecheck.place(svm.interfaces.map(\.name), keeping: [:], on: nodes)
+        for interface in svm.interfaces {
+            guard let node = places[interface.name],
+                let obstacle = surveys.first(where: { $0.node.uuid == node })?.survey.obstacles[interface.name]
+            else { continue }
+            let name = snapshot.node(node)?.name ?? ""
+            findings.append(
+                PrecheckFinding(
+                    code: MigrateCode.interfaceAddress,
+                    "interface '\(interface.name)' cannot use \(interface.address):\(interface.port) on node '\(name)': \(obstacle)",
+                    remedy: "free the address and port, or give this node an address in the same subnet"
+                )
+            )
+        }
+        return (findings, placed.volumes)
+    }
+
+    /// Places volumes on the aggregates that may be used, of all nodes that are up.
+    package func place(
+        _ volumes: [VolumeDescription],
+        _ options: MigrationOptions
+    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) {
+        let snapshot = try await group.controller.store.snapshot()
+        let surveys = try await surveys(ObjectUUID(high: 0, low: 0), [], [])
+        return DestinationPrecheck.place(volumes, on: Self.candidates(surveys, snapshot, options))
+    }
+
+    /// What the nodes that are up could take. One that does not answer takes nothing.
+    private func surveys(
+        _ svm: ObjectUUID,
+        _ volumes: [VolumeMSID],
+        _ interfaces: [LIFRecord]
+    ) async throws -> [(node: NodeRecord, survey: NodeSurvey)] {
+        let up = try await group.controller.namesOfNodesUp()
+        let nodes = try await group.controller.store.snapshot().nodes.filter { up.contains($0.name) }
+        let step = GroupStep.survey(interfaces: interfaces)
+        var surveys: [(node: NodeRecord, survey: NodeSurvey)] = []
+        for node in nodes {
+            do {
+                let reply = try await group.ask(Group.Part(node: node.uuid, volumes: volumes, step: step), of: svm)
+                guard case .survey(let survey) = reply.answer else { throw Group.strangeAnswer(step) }
+                surveys.append((node, survey))
+            } catch let error as MigrateError where error.kind == .nodeAway {
+                continue
+            }
+        }
+        return surveys
+    }
+
+    private static func candidates(
+        _ surveys: [(node: NodeRecord, survey: NodeSurvey)],
+        _ snapshot: ConfigurationSnapshot,
+        _ options: MigrationOptions
+    ) -> [PlacementCandidate] {
+        snapshot.aggregates.compactMap { record in
+            guard options.aggregates.isEmpty || options.aggregates.contains(record.uuid) else { return nil }
+            let rooms = surveys.flatMap(\.survey.rooms)
+            guard let room = rooms.first(where: { $0.aggregate == record.uuid }) else { return nil }
+            return PlacementCandidate(
+                aggregate: record.uuid,
+                name: record.name,
+                availableBytes: room.availableBytes
+            )
+        }
+    }
+
+    /// The nodes that hold placed volumes; the own one when there are none.
+    private static func nodes(
+        of volumes: [VolumeDescription],
+        _ snapshot: ConfigurationSnapshot,
+        own: ObjectUUID
+    ) -> [ObjectUUID] {
+        let nodes = Set(volumes.compactMap { $0.destinationAggregate.flatMap { snapshot.aggregate($0)?.node } })
+        return nodes.isEmpty ? [own] : nodes.sorted()
+    }
+
+    /// Deletes replicas.
+    package func removeVolumes(
+        _ volumes: [VolumeDescription],
+        of svm: SVMDescription,
+        for operation: ObjectUUID
+    ) async throws {
+        if volumes.isEmpty { return }
+        let nodes = try await group.members(of: svm.uuid).holdings.map(\.node)
+        try await group.controller.change(as: .operation(operation)) { draft throws(ManagementError) in
+            guard draft.snapshot.svm(svm.uuid)?.configurationLock == operation else { return }
+            for volume in volumes where draft.snapshot.volume(volume.uuid) != nil {
+                try draft.deleteVolume(volume.uuid)
+            }
+        }
+        try await reconcile(nodes, volumes.map(\.uuid), svm)
+    }
+
+    /// Deletes what the source does not have any more.
+    package func removeAbsent(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        let wanted = svm.configuration
+        try await group.controller.change(as: .operation(operation)) { draft throws(ManagementError) in
+            guard draft.snapshot.svm(svm.uuid)?.configurationLock == operation else { return }
+            for lif in draft.snapshot.lifs(of: svm.uuid)
+            where !wanted.interfaces.contains(where: { $0.uuid == lif.uuid }) { try draft.deleteLIF(lif.uuid) }
+            for volume in draft.snapshot.volumes(of: svm.uuid)
+            where !wanted.volumes.contains(where: { $0.uuid == volume.uuid }) { try draft.deleteVolume(volume.uuid) }
+            for policy in draft.snapshot.exportPolicies(of: svm.uuid)
+            where !wanted.exportPolicies.contains(where: { $0.identifier == policy.identifier }) {
+                try draft.deleteExportPolicy(policy.identifier)
+            }
+        }
+    }
+
+    /// Makes the SVM and its export policies.
+    package func createSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        try await create(svm, for: operation, volumes: [], interfaces: [])
+    }
+
+    /// Makes the volumes as replicas. Each node makes its own, and says when it could not.
+    package func createVolumes(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        var records: [VolumeRecord] = []
+        for volume in svm.volumes {
+            guard var record = svm.configuration.volumes.first(where: { $0.uuid == volume.uuid }),
+                let aggregate = volume.destinationAggregate
+            else {
+                throw MigrateError(
+                    .refused,
+                    "volume '\(volume.name)' has no place",
+                    remedy: "start the operation again"
+                )
+            }
+            record.aggregate = aggregate
+            record.isReplica = true
+            records.append(record)
+        }
+        try await create(svm, for: operation, volumes: records, interfaces: [])
+        let holdings = try await group.members(of: svm.uuid).holdings
+        try await reconcile(holdings.map(\.node), records.map(\.uuid), svm)
+    }
+
+    /// Lets nodes make the configuration so, and fails when one of some objects could not be made so.
+    private func reconcile(_ nodes: [ObjectUUID], _ objects: [ObjectUUID], _ svm: SVMDescription) async throws {
+        let parts = nodes.map { Group.Part(node: $0, step: .reconcile(objects: objects)) }
+        try await group.ask(parts, of: svm.uuid)
+    }
+
+    /// Makes the interfaces, spread over the nodes that hold volumes; the SVM is stopped, so nothing is bound. Those that are
+    /// here already stay where they are.
+    package func createInterfaces(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        let snapshot = try await group.controller.store.snapshot()
+        let here = snapshot.lifs(of: svm.uuid)
+        // The ports of addresses that are on hosts; the survey of one node says nothing of another one's.
+        let onHosts = svm.configuration.interfaces.filter { $0.place != nil }
+        let surveys = onHosts.isEmpty ? [] : try await surveys(svm.uuid, [], onHosts)
+        let places = DestinationPrecheck.place(
+            svm.configuration.interfaces.map(\.name),
+            keeping: Dictionary(
+                here.compactMap { lif in lif.homeNode.map { (lif.name, $0) } },
+                uniquingKeysWith: { first, _ in first }
+            ),
+            on: Self.nodes(of: svm.volumes, snapshot, own: group.controller.node.uuid)
+        )
+        let interfaces = svm.configuration.interfaces.map { interface in
+            var interface = interface
+            let known = here.first { $0.uuid == interface.uuid }
+            interface.homeNode = known?.homeNode ?? places[interface.name]
+            interface.currentNode = known?.currentNode ?? interface.homeNode
+            // Its moves between nodes were those of the other cluster.
+            interface.formerNode = known?.formerNode
+            interface.moveCount = known?.moveCount
+            if interface.place != nil {
+                let survey = surveys.first { $0.node.uuid == interface.homeNode }?.survey
+                interface.homePort = known?.homePort ?? survey?.ports[interface.name]
+                interface.currentPort = known?.currentPort ?? interface.homePort
+            }
+            return interface
+        }
+        try await create(svm, for: operation, volumes: [], interfaces: interfaces)
+    }
+
+    private func create(
+        _ svm: SVMDescription,
+        for operation: ObjectUUID,
+        volumes: [VolumeRecord],
+        interfaces: [LIFRecord]
+    ) async throws {
+        var record = svm.configuration.svm
+        record.state = .stopped
+        record.migrateRole = .destination
+        record.configurationLock = operation
+        try await group.controller.createSVM(
+            record,
+            exportPolicies: svm.configuration.exportPolicies,
+            volumes: volumes,
+            lifs: interfaces,
+            for: operation
+        )
+    }
+
+    /// Deletes what was made for the operation.
+    package func deleteSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        guard let record = try await group.controller.store.snapshot().svm(svm.uuid),
+            record.configurationLock == operation
+        else { return }
+        try await stopMirrors(svm.volumes.map(\.msid), of: svm)
+        try await group.deleteSVM(svm.uuid, for: operation)
+    }
+
+    /// Records the SVM as running, then gives its faces back to the nodes' configuration.
+    package func recordServing(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        try await group.controller.change(as: .operation(operation)) { draft throws(ManagementError) in
+            for volume in draft.snapshot.volumes(of: svm.uuid) where volume.isReplica {
+                var record = volume
+                record.isReplica = false
+                try draft.putVolume(record)
+            }
+            guard var record = draft.snapshot.svm(svm.uuid) else { throw .notFound("SVM", svm.name) }
+            record.state = .running
+            record.migrateRole = .none
+            record.configurationLock = nil
+            if record != draft.snapshot.svm(svm.uuid) { try draft.putSVM(record) }
+        }
+        try await group.askAll(.release, of: svm.uuid)
+    }
+}
