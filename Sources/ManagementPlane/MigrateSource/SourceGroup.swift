@@ -274,7 +274,9 @@ package struct SourceGroup: SourceStorage {
 
     /// Takes the addresses of the hosts away from them. An SVM whose addresses are all of the loopback asks nobody.
     package func surrenderInterfaces(of svm: ObjectUUID) async throws {
-        guard group.controller.reconciledConfiguration.lifs(of: svm).contains(where: { $0.place != nil }) else { return }
+        guard group.controller.reconciledConfiguration.lifs(of: svm).contains(where: { $0.place != nil }) else {
+            return
+        }
         try await group.askAll(.surrenderInterfaces, of: svm)
     }
 
