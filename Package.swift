@@ -36,6 +36,7 @@ let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdTLS = Target.Dependency.product(name: "HummingbirdTLS", package: "hummingbird")
 let asyncHTTPClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
@@ -83,6 +84,8 @@ let package = Package(
 
         // 2 Platform and Wire
         room("Platform", "FileIO", ["CLinux", "Bytes"]),
+        room("Platform", "HostNetwork", ["CLinux", "Bytes"]),
+        room("Platform", "TransportSecurity", [nioSSL]),
         room("Wire", "XDR", [nioCore]),
         room("Wire", "ONCRPC", ["XDR", nioCore]),
         room("Wire", "NFSTypes", ["XDR", "ONCRPC", nioCore]),
@@ -106,17 +109,18 @@ let package = Package(
             "DataPlane",
             "NetworkModule",
             [
-                "Bytes", "Environment", "Identity", "CLinux", "ONCRPC", "VolumeEngine", "FileService", "NFSServer",
-                nioCore,
-                nioPosix, crypto, logging,
+                "Bytes", "Environment", "Identity", "CLinux", "HostNetwork", "TransportSecurity", "ONCRPC",
+                "VolumeEngine", "FileService",
+                "NFSServer", nioCore, nioPosix, nioSSL, crypto, logging,
             ]
         ),
         room(
             "DataPlane",
             "PeerTransport",
             [
-                "Bytes", "Environment", "Identity", "FileIO", "VolumeEngine", "Replication", nioCore, nioPosix, crypto,
-                logging,
+                "Bytes", "Environment", "Identity", "FileIO", "TransportSecurity", "VolumeEngine", "Replication",
+                nioCore,
+                nioPosix, nioSSL, crypto, logging,
             ]
         ),
 
@@ -134,6 +138,7 @@ let package = Package(
             "StorageControl",
             [
                 "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity", "Bytes", "FileIO",
+                "HostNetwork",
                 "VolumeEngine", "Replication",
                 "FileService", "NFSServer", "NetworkModule", "PeerTransport", logging,
             ]
@@ -150,7 +155,7 @@ let package = Package(
             "GroupControl",
             [
                 "MigrateOperation", "StorageControl", "ClusterConfiguration", "Replication", "PeerTransport",
-                "Bytes", "Environment", "Identity", "VolumeEngine",
+                "HostNetwork", "Bytes", "Environment", "Identity", "VolumeEngine",
             ]
         ),
         room(
@@ -168,8 +173,7 @@ let package = Package(
             "Orchestrator",
             [
                 "MigrateOperation", "GroupControl", "Saga", "StorageControl", "ClusterConfiguration",
-                "ReplicatedDatabase",
-                "Environment", "Identity",
+                "ReplicatedDatabase", "Environment", "Identity",
                 "VolumeEngine", "Replication", "PeerTransport", logging,
             ]
         ),
@@ -191,8 +195,9 @@ let package = Package(
                 "MigrateOperation", "GroupControl", "MigrateSource", "Orchestrator", "Replication", "Saga",
                 "StorageControl",
                 "ClusterConfiguration",
-                "ReplicatedDatabase", "Environment", "Identity", "JSON", "VolumeEngine", hummingbird, asyncHTTPClient,
-                logging, nioCore, nioHTTP1,
+                "ReplicatedDatabase", "Environment", "Identity", "JSON", "VolumeEngine", "TransportSecurity",
+                hummingbird,
+                hummingbirdTLS, asyncHTTPClient, logging, nioCore, nioHTTP1,
             ]
         ),
 
@@ -200,8 +205,9 @@ let package = Package(
         program(
             "godwitd",
             [
-                "Environment", "Identity", "Bytes", "FileIO", "VolumeEngine", "Replication", "FileService", "NFSServer",
-                "NetworkModule", "PeerTransport", "ReplicatedDatabase", "ReplicatedDatabaseSQLite",
+                "Environment", "Identity", "Bytes", "FileIO", "HostNetwork", "TransportSecurity", "VolumeEngine",
+                "Replication", "FileService", "NFSServer", "NetworkModule", "PeerTransport", "ReplicatedDatabase",
+                "ReplicatedDatabaseSQLite",
                 "ReplicatedDatabaseEtcd", "ClusterConfiguration",
                 "StorageControl", "MigrateOperation", "GroupControl", "MigrateSource", "Orchestrator",
                 "ClusterService", "RESTAPI",
@@ -210,7 +216,7 @@ let package = Package(
             ]
         ),
         program("godwit-sim", ["Simulator", argumentParser]),
-        program("godwit", ["JSON", argumentParser, asyncHTTPClient, nioCore, nioHTTP1]),
+        program("godwit", ["JSON", "TransportSecurity", argumentParser, asyncHTTPClient, nioCore, nioHTTP1, nioSSL]),
 
         // T Testing
         room(
@@ -233,6 +239,7 @@ let package = Package(
         // The simulator is run as a program: linked into the tests, its store would take the place of RocksDB's.
         tests("SimulatorTests", []),
         tests("BaseTests", ["Bytes", "Identity", "Environment", "Saga"]),
+        tests("HostNetworkTests", ["HostNetwork", "CLinux"]),
         tests(
             "VolumeEngineTests",
             ["TestKit", "VolumeEngine", "RocksStore", "Bytes", "Environment", "Identity", "FileIO"]
@@ -271,7 +278,7 @@ let package = Package(
             [
                 "godwitd", "godwit", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", "VolumeEngine",
                 "Environment",
-                "Identity", "ReplicatedDatabaseEtcd", "TestKit",
+                "Identity", "ReplicatedDatabaseEtcd", "TestKit", "TransportSecurity",
                 hummingbird,
             ]
         ),

@@ -69,6 +69,21 @@ class Cluster:
         self.etcd = None
         # The names of the nodes whose aggregates it takes over.
         self.partners = []
+        # The directory of certificates; None in the clear.
+        self.identity = None
+
+    def secure(self, directory):
+        """Gives the node a certificate of the authority in a directory; before it is started."""
+        certificates(directory, "node", self.node, self.address)
+        self.identity = directory
+        self.server = self.server.replace("http://", "https://")
+
+    def environment(self):
+        """The environment of its commands."""
+        if not self.identity:
+            return None
+        files = {"AUTHORITY": "authority.pem", "CERTIFICATE": "admin.pem", "KEY": "admin.key"}
+        return {**os.environ, **{f"GODWIT_{key}": os.path.join(self.identity, file) for key, file in files.items()}}
 
     def path(self, name):
         """A path in the directory of this cluster."""
@@ -79,12 +94,14 @@ class Cluster:
         database = f"database:\n  etcd:\n    endpoints: [{self.etcd.endpoint}]\n" if self.etcd else ""
         interconnect = (f"interconnect:\n  address: {self.address}\n  port: {self.interconnect}\n"
                         if self.interconnect else "")
+        tls = (f"tls:\n  authority: {self.identity}/authority.pem\n  certificate: {self.identity}/{self.node}.pem\n"
+               f"  key: {self.identity}/{self.node}.key\n" if self.identity else "")
         partners = f"partners: [{', '.join(self.partners)}]\n" if self.partners else ""
         aggregate = "aggr1" if self.node.endswith("-01") else f"aggr{self.node[-1]}"
         with open(self.path("config.yaml"), "w") as file:
             file.write(
                 f"cluster:\n  name: {self.name}\nnode:\n  name: {self.node}\n"
-                f"data_directory: {self.path('data')}\n{database}{interconnect}"
+                f"data_directory: {self.path('data')}\n{database}{interconnect}{tls}"
                 f"management:\n  address: {self.address}\n  port: {self.port}\n"
                 f"replication:\n  address: {self.address}\n  port: {self.port + 1}\nnfs:\n  port: {LIF_PORT}\n"
                 f"aggregates:\n  - name: {aggregate}\n    directory: {self.path(aggregate)}\n    capacity: 16G\n{partners}"
@@ -104,7 +121,7 @@ class Cluster:
         """Runs a command of godwit against this cluster."""
         result = subprocess.run(
             self.prefix + [self.lab.program("godwit"), *arguments, "--server", self.server],
-            capture_output=True, text=True, timeout=seconds)
+            capture_output=True, text=True, timeout=seconds, env=self.environment())
         if check and result.returncode != 0:
             raise Failure(f"godwit {' '.join(arguments)} on {self.name}: {result.stderr.strip()}")
         return result
@@ -115,7 +132,7 @@ class Cluster:
 
     def operation(self, svm=SVM):
         """The newest migrate operation of an SVM to this cluster; None when there is none."""
-        if self.prefix:
+        if self.prefix or self.identity:
             records = self.records("svm", "migrate", "show")
         else:
             with urllib.request.urlopen(self.server + "/api/svm/migrations?fields=*", timeout=10) as answer:
@@ -279,6 +296,12 @@ class Lab:
         shutil.rmtree(self.directory)
 
 
+def certificates(directory, *arguments):
+    """Runs scripts/certificates in a directory."""
+    script = os.path.join(os.path.dirname(__file__), "../../scripts/certificates")
+    subprocess.run([script, arguments[0], directory, *arguments[1:]], check=True, timeout=60)
+
+
 def peer(one, two, address=None, port=None):
     """Tells a cluster of another one, at another address and port when a proxy is between them."""
     one.godwit("cluster", "peer", "create", "--name", two.name,
@@ -286,15 +309,17 @@ def peer(one, two, address=None, port=None):
                "--replication", f"{two.address}:{two.port + 1}", "--passphrase", "only-for-this-machine")
 
 
-def make_svm(cluster, address, volumes, svm=SVM, size="2G"):
-    """Makes an SVM with an export rule, a LIF and volumes."""
+def make_svm(cluster, address, volumes, svm=SVM, size="2G", aggregate=None):
+    """Makes an SVM with an export rule, a LIF on the node that is asked, and volumes; a cluster of several nodes needs an
+    aggregate for them."""
     cluster.godwit("svm", "create", "--name", svm)
     cluster.godwit("export-policy", "rule", "add", "--svm", svm, "--policy", "default", "--clients", "127.0.0.0/8",
                    "--ro", "any", "--rw", "any", "--superuser", "any")
     for volume in volumes:
         cluster.godwit("volume", "create", "--svm", svm, "--name", volume, "--size", size,
-                       "--junction-path", f"/{volume}")
-    cluster.godwit("lif", "create", "--svm", svm, "--name", "lif1", "--address", address, "--port", str(LIF_PORT))
+                       "--junction-path", f"/{volume}", *(["--aggregate", aggregate] if aggregate else []))
+    cluster.godwit("lif", "create", "--svm", svm, "--name", "lif1", "--address", address, "--port", str(LIF_PORT),
+                   *(["--home-node", cluster.node] if aggregate else []))
 
 
 def messages(record):

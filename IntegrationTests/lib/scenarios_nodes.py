@@ -24,15 +24,18 @@ PLANNED_MS_MAX = 3_000
 REHOMING_POINTS = ("baseline:after", "synchronize:after", "ponr-source:after", "ponr-destination:after")
 
 
-def make_nodes(lab, name, are_partners=False):
-    """Starts a cluster of two nodes on one etcd."""
-    etcd = EtcdMember(lab, f"etcd-{name}", lab.port + 10)
+def make_nodes(lab, name, are_partners=False, identity=None, etcd=None):
+    """Starts a cluster of two nodes on an etcd of its own or a given one, with certificates of the authority in a directory,
+    or without."""
+    etcd = etcd or EtcdMember(lab, f"etcd-{name}", lab.port + 10)
     etcd.start()
     made = [Cluster(lab, name, lab.port + 3 * index, node=index + 1, interconnect=lab.port + 3 * index + 2)
             for index in range(2)]
     for node in made:
         node.etcd = etcd
         node.partners = [other.node for other in made if other is not node] if are_partners else []
+        if identity:
+            node.secure(identity)
         node.start()
     return made
 

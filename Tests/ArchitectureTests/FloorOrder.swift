@@ -14,7 +14,7 @@ enum FloorOrder {
     static let floors: [(name: String, height: Int, rooms: [String])] = [
         ("System", 0, ["CRocksDB", "CLinux", "CSimulation"]),
         ("Base", 1, ["Bytes", "Environment", "Identity", "JSON", "Saga"]),
-        ("Platform", 2, ["FileIO"]),
+        ("Platform", 2, ["FileIO", "HostNetwork", "TransportSecurity"]),
         ("Wire", 2, ["XDR", "ONCRPC", "NFSTypes"]),
         (
             "DataPlane", 3,

@@ -2,6 +2,7 @@ import ClusterConfiguration
 import ReplicatedDatabaseEtcd
 import StorageControl
 import Testing
+import TransportSecurity
 
 import godwitd
 
@@ -38,7 +39,7 @@ struct ConfigurationFileTests {
         ("node: {name", "node: {nam", "did you mean 'node.name'"), ("cluster:", "clustre:", "did you mean 'cluster'"),
         ("capacity:", "capacty:", "line 7: unknown key 'aggregates[0].capacty'"), ("10G", "10X", "is not a size"),
         ("/aggr1", "aggr1", "is not an absolute path"), ("8081", "8080", "both listen on"),
-        ("8081", "99999", "must be a TCP port"), ("127.0.0.1, port: 8080", "10.0.0.1, port: 8080", "no authentication"),
+        ("8081", "99999", "must be a TCP port"), ("127.0.0.1, port: 8080", "10.0.0.1, port: 8080", "no certificate"),
         ("127.0.0.1, port: 8080", "localhost, port: 8080", "is not an IPv4 address"),
         ("data_directory: /data", "", "the key 'data_directory' is missing"), ("{name: alpha}", "alpha", "mapping"),
         ("cluster: {name: alpha}", "cluster: {name: [", "not YAML"),
@@ -69,6 +70,19 @@ struct ConfigurationFileTests {
             let message = failure { etcd.replacing(part, with: replacement) + $0 }
             #expect(message.contains(expected), "\(message)")
         }
+    }
+
+    @Test func anIdentityAllowsOtherAddresses() throws {
+        let identity = "tls: {authority: /ca.pem, certificate: /node.pem, key: /node.key}\n"
+        let elsewhere = good.replacing("127.0.0.1", with: "10.0.0.1")
+        let settings = try DaemonConfiguration(yaml: identity + elsewhere)
+        #expect(settings.management.address == "10.0.0.1")
+        let files = IdentityFiles(authority: "/ca.pem", certificate: "/node.pem", key: "/node.key")
+        #expect(settings.identity == files)
+        let interconnect = "interconnect: {address: 10.0.0.1, port: 8082}\n"
+        #expect(failure { interconnect + $0 }.contains("'interconnect.address': 10.0.0.1 is not in 127.0.0.0/8"))
+        #expect(failure { identity.replacing("key: /node.key", with: "key: node.key") + $0 }.contains("absolute path"))
+        #expect(failure { identity.replacing(", key: /node.key", with: "") + $0 }.contains("'tls.key' is missing"))
     }
 
     @Test func sharedDirectoriesAreRefused() {

@@ -56,7 +56,11 @@ private func withService(
     try await withThrowingTaskGroup(of: Void.self) { group in
         group.addTask { try await application.run() }
         for await port in ports {
-            let directory = PeerDirectory(client: .shared, store: try await store(clientPassphrase, port: port))
+            let directory = PeerDirectory(
+                client: .shared,
+                scheme: "http",
+                store: try await store(clientPassphrase, port: port)
+            )
             try await body(directory.sourceCluster(peerName: "peer"))
             break
         }
@@ -126,7 +130,9 @@ private func withService(
             passphrase: "a long passphrase"
         )
         _ = try await store.change(as: .system) { draft throws(ManagementError) in try draft.putPeer(record) }
-        let source = try await PeerDirectory(client: .shared, store: store).sourceCluster(peerName: "peer")
+        let source = try await PeerDirectory(client: .shared, scheme: "http", store: store).sourceCluster(
+            peerName: "peer"
+        )
         do {
             _ = try await source.send(SourceCall(operation: operation, epoch: 1, request: .status))
             Issue.record("nobody answered, and there was an answer")

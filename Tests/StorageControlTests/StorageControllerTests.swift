@@ -28,7 +28,7 @@ final class RecordingService: ClientService {
     var volumeNames: [String] { state.withLock { $0.configuration?.volumes.map(\.record.name) ?? [] } }
 
     func configure(_ configuration: ServiceConfiguration) { state.withLock { $0.configuration = configuration } }
-    func bind(_ endpoint: NetworkEndpoint) async throws {
+    func bind(_ endpoint: NetworkEndpoint, on link: String?) async throws {
         guard endpoint.port != Self.takenPort else {
             throw ManagementError(.conflict, "address_in_use", "\(endpoint) is taken", remedy: "use another port")
         }

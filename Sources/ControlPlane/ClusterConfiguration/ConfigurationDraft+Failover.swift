@@ -77,7 +77,7 @@ extension ConfigurationDraft {
 
     private mutating func give(_ lif: LIFRecord, to node: ObjectUUID) throws(ManagementError) {
         var changed = lif
-        changed.currentNode = node
+        changed.move(to: node, port: snapshot.port(for: lif, on: node))
         try replace(changed)
     }
 

@@ -146,7 +146,7 @@ extension ConfigurationDraft {
     package mutating func putLIF(_ record: LIFRecord) throws(ManagementError) {
         try changeableSVM(record.svm)
         try ConfigurationChecks.name(record.name, of: "LIF")
-        try ConfigurationChecks.lifAddress(record.address)
+        try ConfigurationChecks.lifAddress(record)
         try ConfigurationChecks.port(record.port, target: "port")
         for node in [record.homeNode, record.currentNode].compactMap({ $0 }) where snapshot.node(node) == nil {
             throw .notFound("node", node.description, target: "location.home_node")
@@ -167,7 +167,7 @@ extension ConfigurationDraft {
                 .exists,
                 "lif_address_in_use",
                 "\(record.address) is already the address of LIF '\(other.name)' of SVM '\(owner)'",
-                remedy: "give another address in 127.0.0.0/8",
+                remedy: "give another address",
                 target: "ip.address"
             )
         }

@@ -168,16 +168,6 @@ package struct ConfigurationDraft {
             snapshot.peers.contains { $0.name == record.name && $0.uuid != record.uuid }
         )
         for service in record.services {
-            guard let address = IPv4Address(service.address), address.isLoopback else {
-                throw ManagementError(
-                    .invalid,
-                    "peer_address_not_loopback",
-                    "'\(service.address)' is not an address in 127.0.0.0/8; links between hosts need TLS, which is "
-                        + "not in this version",
-                    remedy: "give an address such as 127.0.0.1:8081",
-                    target: "remote.ip_addresses"
-                )
-            }
             try ConfigurationChecks.port(service.port, target: "remote.ip_addresses")
         }
         guard record.passphrase.count >= ConfigurationLimits.passphraseLengthMin else {

@@ -79,24 +79,72 @@ enum ConfigurationChecks {
         }
     }
 
-    /// An address that this version can bind.
-    static func lifAddress(_ text: String) throws(ManagementError) {
-        guard let address = IPv4Address(text) else {
+    /// An address that a LIF can have, with the subnet and the link that it needs.
+    static func lifAddress(_ record: LIFRecord) throws(ManagementError) {
+        guard let address = IPv4Address(record.address) else {
             throw ManagementError(
                 .invalid,
                 "lif_address_invalid",
-                "'\(text)' is not an IPv4 address",
-                remedy: "give four decimal octets such as 127.0.1.10",
+                "'\(record.address)' is not an IPv4 address",
+                remedy: "give four decimal octets such as 10.1.2.3; IPv6 is not in this version",
                 target: "ip.address"
             )
         }
-        guard address.isLoopback else {
+        guard !address.isLoopback else {
+            guard record.homePort == nil, record.currentPort == nil, record.prefixLength == nil else {
+                throw ManagementError(
+                    .invalid,
+                    "lif_address_loopback",
+                    "\(address) is in 127.0.0.0/8, whose addresses are on no port and have no netmask of their own",
+                    remedy: "leave the port and the netmask out, or give an address of the port's network",
+                    target: "ip.address"
+                )
+            }
+            return
+        }
+        guard let prefixLength = record.prefixLength, (1...32).contains(prefixLength) else {
             throw ManagementError(
                 .invalid,
-                "lif_address_not_loopback",
-                "\(address) is not in 127.0.0.0/8, the only network of this mode",
-                remedy: "give an address such as 127.0.1.10",
+                "lif_netmask_missing",
+                "an address outside of 127.0.0.0/8 needs a netmask",
+                remedy: "give the length of the subnet's prefix, such as 24",
+                target: "ip.netmask"
+            )
+        }
+        guard record.homePort != nil, record.currentPort != nil else {
+            throw ManagementError(
+                .invalid,
+                "lif_port_missing",
+                "an address outside of 127.0.0.0/8 needs a port that it is put on",
+                remedy: "name one of the node's ports, such as eth1 (ip link show)",
+                target: "location.home_port.name"
+            )
+        }
+        for port in [record.homePort, record.currentPort].compactMap({ $0 }) { try linkName(port) }
+        let hostBits = prefixLength == 32 ? 0 : UInt32.max >> UInt32(prefixLength)
+        let host = address.bits & hostBits
+        let isEnd = prefixLength < 31 && (host == 0 || host == hostBits)
+        guard (1..<224).contains(address.bits >> 24), !isEnd else {
+            throw ManagementError(
+                .invalid,
+                "lif_address_not_of_a_host",
+                "\(address)/\(prefixLength) is not the address of a host",
+                remedy: "give one between the subnet's own address and its broadcast address, below 224.0.0.0",
                 target: "ip.address"
+            )
+        }
+    }
+
+    /// The name of a link of Linux.
+    static func linkName(_ name: String) throws(ManagementError) {
+        let isGood = name.utf8.allSatisfy { (0x21...0x7e).contains($0) && $0 != 0x2f && $0 != 0x3a }
+        guard isGood, (1...15).contains(name.utf8.count), name != ".", name != ".." else {
+            throw ManagementError(
+                .invalid,
+                "port_name_invalid",
+                "'\(name)' cannot be the name of a port",
+                remedy: "give one of the node's links (ip link show)",
+                target: "location.home_port.name"
             )
         }
     }

@@ -55,6 +55,11 @@ package struct ConfigurationSnapshot: Equatable, Sendable {
         guard let current = lif.currentNode else { return nodes.count == 1 ? nodes[0] : nil }
         return node(current)
     }
+    /// The link of a node that a LIF goes to: its home port at home, elsewhere the one of the same name. The one place that
+    /// decides it.
+    package func port(for lif: LIFRecord, on node: ObjectUUID) -> String? {
+        lif.homeNode == node ? lif.homePort ?? lif.currentPort : lif.currentPort
+    }
     /// The volume of an identifier.
     package func volume(_ uuid: ObjectUUID) -> VolumeRecord? { volumes.first { $0.uuid == uuid } }
     /// The LIF of an identifier.

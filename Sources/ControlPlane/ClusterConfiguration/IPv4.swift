@@ -17,6 +17,16 @@ package struct IPv4Address: Hashable, Sendable, CustomStringConvertible {
         self.bits = bits
     }
 
+    /// The length of the prefix that a netmask such as `255.255.255.0` or `24` means; nil when it is none.
+    package static func prefixLength(ofNetmask text: String) -> Int? {
+        if let mask = IPv4Address(text) {
+            let length = (~mask.bits).leadingZeroBitCount
+            return mask.bits == (length == 0 ? 0 : UInt32.max << UInt32(32 - length)) ? length : nil
+        }
+        guard let length = Int(text), (0...32).contains(length), String(length) == text else { return nil }
+        return length
+    }
+
     /// Whether it is in 127.0.0.0/8.
     package var isLoopback: Bool { bits >> 24 == 127 }
 

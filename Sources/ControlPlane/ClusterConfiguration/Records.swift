@@ -333,6 +333,17 @@ package struct LIFRecord: ConfigurationRecord {
     package var homeNode: ObjectUUID?
     /// The node that it is on; nil as above.
     package var currentNode: ObjectUUID?
+    /// How many leading bits of the address are its subnet's; nil for an address in 127.0.0.0/8.
+    package var prefixLength: Int?
+    /// The name of the link of `homeNode` that the address should be on; nil for an address in 127.0.0.0/8.
+    package var homePort: String?
+    /// The name of the link of `currentNode` that the address is on; nil as above.
+    package var currentPort: String?
+    /// The node that had it before the current one; nil when none had this address. That node gives it up, so that an answer
+    /// for the address is no conflict.
+    package var formerNode: ObjectUUID?
+    /// Counts its moves between nodes; nil before the first.
+    package var moveCount: UInt64?
 
     /// Makes a record.
     package init(
@@ -342,7 +353,9 @@ package struct LIFRecord: ConfigurationRecord {
         address: String,
         port: Int,
         isEnabled: Bool = true,
-        node: ObjectUUID? = nil
+        node: ObjectUUID? = nil,
+        prefixLength: Int? = nil,
+        homePort: String? = nil
     ) {
         self.uuid = uuid
         self.name = name
@@ -352,6 +365,19 @@ package struct LIFRecord: ConfigurationRecord {
         self.isEnabled = isEnabled
         homeNode = node
         currentNode = node
+        self.prefixLength = prefixLength
+        self.homePort = homePort
+        currentPort = homePort
+    }
+
+    /// Puts it on a node, on the link of a name; nil for the loopback.
+    package mutating func move(to node: ObjectUUID, port: String?) {
+        if let currentNode, currentNode != node {
+            formerNode = currentNode
+            moveCount = (moveCount ?? 0) + 1
+        }
+        currentNode = node
+        currentPort = port
     }
 
     /// Where it lives.

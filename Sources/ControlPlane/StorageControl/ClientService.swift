@@ -1,4 +1,5 @@
 package import ClusterConfiguration
+package import HostNetwork
 package import Replication
 package import VolumeEngine
 
@@ -50,8 +51,24 @@ package struct ClientAnswers: Equatable, Sendable {
 package protocol ClientService: Sendable {
     /// Replaces the configuration atomically.
     func configure(_ configuration: ServiceConfiguration)
-    /// Listens on an address; requests go through the gate.
-    func bind(_ endpoint: NetworkEndpoint) async throws
+    /// Listens on an address; requests go through the gate. One that has a link need not be there yet: whoever connects once
+    /// it is there is not refused.
+    ///
+    /// - Parameter link: the link that the address is put on; nil for an address of the loopback.
+    func bind(_ endpoint: NetworkEndpoint, on link: String?) async throws
+    /// Tells everybody on its link that an address is there, and wakes the clients that were connected to it where it was
+    /// before (`expect`, `importProtocolState`); not bound is no error.
+    func arrive(at endpoint: NetworkEndpoint)
+    /// Drops whatever arrives for addresses that have a link, so that nothing more is acknowledged here; `reopen` undoes it.
+    /// The gate is held and drained.
+    func freeze(_ endpoints: [NetworkEndpoint]) async
+    /// Stops listening on an address that has left its link, and closes its connections without a packet; not bound is no
+    /// error.
+    func abandon(_ endpoint: NetworkEndpoint) async
+    /// The clients' connections at an address that has a link; those of the moment when it was frozen, if it is or was.
+    func connections(at endpoint: NetworkEndpoint) -> [TransportConnection]
+    /// Remembers the connections of addresses that are about to come, for `arrive`.
+    func expect(_ connections: [TransportConnection])
     /// Stops listening on an address and closes its connections; not bound is no error.
     func unbind(_ endpoint: NetworkEndpoint) async
     /// Where it listens.
@@ -76,11 +93,20 @@ package protocol ClientService: Sendable {
     func reopen()
     /// Closes listeners and connections; held requests are dropped.
     func close() async
-    /// What must move with the SVM beside its volumes: duplicate request cache and mounts. With the mark of an earlier
-    /// call of this face among the given ones only what has come since; otherwise everything.
+    /// What must move with the SVM beside its volumes: duplicate request cache, mounts, known connections. With the mark of
+    /// an earlier call of this face among the given ones only what has come since; otherwise everything.
     func exportProtocolState(since marks: [ProtocolStateMark]) -> (state: [UInt8], mark: ProtocolStateMark)
     /// Takes over what `exportProtocolState` gave on the other cluster.
     func importProtocolState(_ state: [UInt8]) throws
+}
+
+/// The face of a runtime whose addresses are all of the loopback.
+extension ClientService {
+    package func arrive(at endpoint: NetworkEndpoint) {}
+    package func freeze(_ endpoints: [NetworkEndpoint]) async {}
+    package func abandon(_ endpoint: NetworkEndpoint) async { await unbind(endpoint) }
+    package func connections(at endpoint: NetworkEndpoint) -> [TransportConnection] { [] }
+    package func expect(_ connections: [TransportConnection]) {}
 }
 
 extension ClientService {

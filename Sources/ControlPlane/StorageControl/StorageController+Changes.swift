@@ -133,7 +133,7 @@ extension StorageController {
     /// Whether a LIF is bound.
     package func isUp(_ lif: LIFRecord) -> Bool {
         let service = state.withLock { $0.services[lif.svm]?.service }
-        return service?.boundEndpoints.contains(NetworkEndpoint(address: lif.address, port: lif.port)) ?? false
+        return service.map { isUp(lif, on: $0) } ?? false
     }
 
     /// A number for a new export policy: random, so that it stays free when its SVM moves to another cluster.

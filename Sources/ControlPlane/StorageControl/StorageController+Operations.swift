@@ -88,17 +88,15 @@ extension StorageController {
         guard let service = service(of: svm) else {
             throw ManagementError.notFound("service of the SVM", svm.description)
         }
-        let bound = service.boundEndpoints
-        for lif in try await store.snapshot().lifs(of: svm) {
-            let endpoint = NetworkEndpoint(address: lif.address, port: lif.port)
-            if !bound.contains(endpoint) { try await service.bind(endpoint) }
-        }
+        for lif in try await store.snapshot().lifs(of: svm) { try await bringUp(lif, on: service, isTakenOver: true) }
     }
 
     /// Closes the listeners and connections of an SVM; requests held at its gate are dropped.
     package func unbindInterfaces(of svm: ObjectUUID) async {
         guard let service = service(of: svm) else { return }
-        for endpoint in service.boundEndpoints { await service.unbind(endpoint) }
+        let endpoints = service.boundEndpoints
+        for endpoint in endpoints { await service.unbind(endpoint) }
+        await takeDown(endpoints)
     }
 
     /// Gives a prepared SVM back to `reconcile`, which from then on makes it what its record says.

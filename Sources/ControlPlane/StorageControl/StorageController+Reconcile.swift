@@ -197,7 +197,8 @@ extension StorageController {
         await unbind(service.boundEndpoints.filter { !endpoints.contains($0) }, from: service)
         for (lif, endpoint) in zip(wanted, endpoints) {
             await attempt(lif.uuid, "LIF '\(lif.name)' (\(endpoint))") {
-                if !service.boundEndpoints.contains(endpoint) { try await service.bind(endpoint) }
+                let isTakenOver = lif.formerNode.map { $0 != self.node.uuid } ?? false
+                try await self.bringUp(lif, on: service, isTakenOver: isTakenOver)
             }
         }
         for lif in lifs where !lif.isEnabled { state.withLock { $0.failures[lif.uuid] = nil } }
@@ -209,7 +210,12 @@ extension StorageController {
         if endpoints.isEmpty { return }
         service.hold()
         _ = await service.drained(withinMilliseconds: Self.drainMilliseconds)
-        for endpoint in endpoints { await service.unbind(endpoint) }
+        for endpoint in endpoints {
+            do throws(ManagementError) { try await surrender(endpoint, from: service) } catch {
+                // It is tried again by the next turn, and the listener stays till then.
+                events.record(name: "lif.leftover", severity: "error", "the address of \(endpoint) stays: \(error)")
+            }
+        }
         service.reopen()
     }
 
@@ -219,7 +225,9 @@ extension StorageController {
                 defer { state.services[svm] = nil }
                 return state.services[svm]?.service
             }
+            let endpoints = service?.boundEndpoints ?? []
             await service?.close()
+            await takeDown(endpoints)
         }
     }
 

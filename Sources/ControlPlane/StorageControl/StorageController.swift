@@ -88,6 +88,8 @@ package final class StorageController: Sendable {
     package let transport: any ReplicationTransport
     /// Time and chance.
     package let environment: Environment
+    /// The addresses of LIFs on links of the host; nil in a runtime that has none.
+    package let hostAddresses: HostAddresses?
 
     let logger: Logger
     let makeService: ClientServiceFactory
@@ -104,10 +106,12 @@ package final class StorageController: Sendable {
         logger: Logger,
         pool: BlockingPool = BlockingPool(),
         transport: any ReplicationTransport = NetworkReplicationTransport(),
+        hostAddresses: HostAddresses? = nil,
         makeService: @escaping ClientServiceFactory
     ) {
         self.pool = pool
         self.transport = transport
+        self.hostAddresses = hostAddresses
         self.store = store
         self.node = node
         self.environment = environment
@@ -181,6 +185,8 @@ package final class StorageController: Sendable {
     ///
     /// - Parameters: see `open` and `startServices`.
     package func start(aggregates: [AggregateSetting], holding: Set<ObjectUUID> = []) async throws {
+        // First of all: an address that another cluster or node serves by now answers for it as long as it is here.
+        try await sweepAddresses(holding: holding)
         try await open(aggregates)
         try await startReplication()
         try await startServices(holding: holding)
@@ -238,7 +244,11 @@ package final class StorageController: Sendable {
                 state.aggregates.keys.sorted().compactMap { state.aggregates[$0] }, state.listener
             )
         }
-        for service in services { await service.close() }
+        for service in services {
+            let endpoints = service.boundEndpoints
+            await service.close()
+            await takeDown(endpoints)
+        }
         try? await pool.run {
             listener?.stop()
             for aggregate in aggregates { aggregate.close() }

@@ -37,6 +37,19 @@ final class AnswerOutlet: Sendable {
         }
     }
 
+    /// Drops what arrives at the socket, unacknowledged.
+    func freeze() { withDescriptor { _ = godwit_drop_everything($0) } }
+
+    /// Takes what arrives again.
+    func thaw() { withDescriptor { _ = godwit_drop_nothing($0) } }
+
+    /// Makes the socket end without a packet when it is closed. Where that is not allowed it ends as any other.
+    func silence() { withDescriptor { _ = godwit_silence($0) } }
+
+    private func withDescriptor(_ body: (Int32) -> Void) {
+        state.withLock { if $0.descriptor >= 0 { body($0.descriptor) } }
+    }
+
     /// Gives bytes to the kernel at once; returns how many it took, none while others wait before them.
     func sendNow(_ bytes: UnsafeRawBufferPointer) -> Int {
         state.withLock { state in

@@ -11,8 +11,7 @@ import NIOCore
 ///     executor   nonce 32 | HMAC-SHA256(secret, "godwit executor"  | all of the forwarder's | the executor's nonce)
 ///     forwarder  HMAC-SHA256(secret, "godwit forwarder" | all of the forwarder's | the executor's nonce)
 ///
-/// From then on the stream is what the client itself would send and get. It is not encrypted: the interconnect is a
-/// network of the cluster's own.
+/// From then on the stream is what the client itself would send and get. Between machines all of it goes over TLS.
 enum ForwardingHandshake {
     static let nonceBytes = 32
     static let proofBytes = 32

@@ -4,6 +4,7 @@ import FileService
 import NIOCore
 import NIOPosix
 import ONCRPC
+import TransportSecurity
 
 /// One client's requests to one other node: sends records, and gives their answers back as they come.
 ///
@@ -59,6 +60,7 @@ final class ForwardingLink: ChannelInboundHandler, @unchecked Sendable {
         to target: ForwardingTarget,
         _ wanted: ForwardingHandshake.Wanted,
         _ eventLoop: any EventLoop,
+        _ security: TransportSecurity?,
         _ environment: Environment,
         _ callbacks: Callbacks
     ) {
@@ -82,7 +84,10 @@ final class ForwardingLink: ChannelInboundHandler, @unchecked Sendable {
                 value: AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 64 << 10, maximum: 1 << 20)
             )
             .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(self) }
+                channel.eventLoop.makeCompletedFuture {
+                    if let security { try channel.pipeline.syncOperations.addHandler(security.makeClientHandler()) }
+                    try channel.pipeline.syncOperations.addHandler(self)
+                }
             }
             .connect(host: target.address, port: target.port)
             .whenFailure { [self] _ in end() }

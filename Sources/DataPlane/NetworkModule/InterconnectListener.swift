@@ -3,6 +3,7 @@ package import FileService
 package import Identity
 import NIOCore
 import NIOPosix
+import TransportSecurity
 
 /// The connections over which other nodes forward clients' requests to one SVM.
 package final class ForwardedConnections: Sendable {
@@ -52,6 +53,9 @@ package final class InterconnectListener: Sendable {
         let channel = try await threads.bootstrap(isPortShared: false)
             .childChannelInitializer { child in
                 child.eventLoop.makeCompletedFuture {
+                    if let security = threads.security {
+                        try child.pipeline.syncOperations.addHandler(security.makeServerHandler())
+                    }
                     try child.pipeline.syncOperations.addHandler(
                         ForwardingAcceptor(secret, threads, environment, find)
                     )
@@ -133,7 +137,7 @@ private final class ForwardingAcceptor: ChannelInboundHandler, RemovableChannelH
         let connection = NFSConnection(
             service: connections.service,
             address: wanted.client,
-            workers: threads.workers,
+            threads: threads,
             registry: connections.registry,
             channel: context.channel,
             environment: environment,

@@ -26,6 +26,7 @@ extension NFSConnection {
         RequestForwarder(
             ForwardingHandshake.Wanted(svm: client.service.svm, client: client.client),
             eventLoop,
+            threads.security,
             environment,
             // Not weakly: a request that was let in keeps its connection until it is answered or lost.
             ForwardingLink.Callbacks(

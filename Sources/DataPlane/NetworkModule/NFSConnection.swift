@@ -1,6 +1,7 @@
 internal import CLinux
 import Environment
 import FileService
+import HostNetwork
 import NFSServer
 import NIOCore
 import NIOPosix
@@ -31,13 +32,15 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
 
     var context: ChannelHandlerContext?
     let client: ClientContext
-    private let workers: NIOThreadPool
+    let threads: NetworkThreads
     private let registry: ConnectionRegistry
     let eventLoop: any EventLoop
     /// -1 while there is none.
     private let socket: Int32
     /// Where answers leave.
-    private let outlet: AnswerOutlet
+    let outlet: AnswerOutlet
+    /// The connection's own ends; nil for one that another node forwards.
+    let ends: TransportConnection?
     // The run-time check of exclusive access to the two buffers could find nothing: what is called while one of them is
     // in use never comes back to the connection but through the event loop's queue.
     @exclusivity(unchecked) private var stream = ByteBuffer()
@@ -100,7 +103,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     init(
         service: SVMFileService,
         address: ClientAddress,
-        workers: NIOThreadPool,
+        threads: NetworkThreads,
         registry: ConnectionRegistry,
         channel: any Channel,
         environment: Environment,
@@ -108,13 +111,17 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     ) {
         client = ClientContext(service: service, client: address, isForwarded: isForwarded)
         self.environment = environment
-        self.workers = workers
+        self.threads = threads
         self.registry = registry
         eventLoop = channel.eventLoop
         output = channel.allocator.buffer(capacity: 64 << 10)
         remote = "\(address):\(channel.remoteAddress?.port ?? 0)"
+        ends = isForwarded ? nil : TransportConnection(of: channel)
         let operations = channel.pipeline.syncOperations
-        let handle = try? operations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { $0 }
+        // What another node forwards over TLS must not go past the channel.
+        let isSecured = isForwarded && threads.security != nil
+        let handle =
+            isSecured ? nil : try? operations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { $0 }
         socket = handle ?? -1
         outlet = AnswerOutlet(duplicating: handle)
     }
@@ -126,7 +133,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
-        registry.add(self)
+        if registry.add(self) { outlet.freeze() }
     }
 
     func handlerRemoved(context: ChannelHandlerContext) { close() }
@@ -278,7 +285,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
             let part = Array(blocked.prefix(isLarge ? 1 : ConnectionLimits.batchMax))
             blocked.removeFirst(part.count)
             let client = ClientContext(copying: client)
-            workers.submit { [self] state in
+            threads.workers.submit { [self] state in
                 guard state == .active else { return }
                 for request in part { runBlocking(request, client) }
             }
@@ -477,6 +484,12 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         }
     }
 
+    /// Waits until the socket is closed.
+    func ended() async {
+        let channel = try? await eventLoop.submit { [self] in context?.channel }.get()
+        try? await channel?.closeFuture.get()
+    }
+
     /// Calls back on the event loop with whether everything that other nodes have answered was taken.
     func whenAsked(_ body: @escaping @Sendable (_ hasTakenAnswers: Bool) -> Void) {
         eventLoop.execute { [self] in body(isClosed || hasTakenAnswers()) }
@@ -486,27 +499,66 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     func shutDown() { eventLoop.execute { [self] in context?.close(promise: nil) } }
 }
 
+extension TransportConnection {
+    /// The ends of a channel; nil when they are not of IPv4.
+    fileprivate init?(of channel: any Channel) {
+        guard let local = channel.localAddress, let remote = channel.remoteAddress,
+            let own = local.ipAddress.flatMap({ HostAddress($0) }),
+            let other = remote.ipAddress.flatMap({ HostAddress($0) }),
+            let ownPort = local.port, let otherPort = remote.port
+        else { return nil }
+        self.init(
+            local: own,
+            localPort: UInt16(truncatingIfNeeded: ownPort),
+            remote: other,
+            remotePort: UInt16(truncatingIfNeeded: otherPort)
+        )
+    }
+}
+
 extension NFSConnection {
     fileprivate static func wrapOutboundOut(_ buffer: ByteBuffer) -> NIOAny { NIOAny(buffer) }
 }
 
 /// What the connections of a listener share.
 final class ConnectionRegistry: Sendable {
-    let counters = RequestCounters()
-    private let connections = Mutex<[ObjectIdentifier: NFSConnection]>([:])
+    private struct State {
+        var connections: [ObjectIdentifier: NFSConnection] = [:]
+        var isFrozen = false
+    }
 
-    func add(_ connection: NFSConnection) {
-        connections.withLock { $0[ObjectIdentifier(connection)] = connection }
+    let counters = RequestCounters()
+    private let state = Mutex(State())
+
+    /// Takes a connection in; returns whether it must be frozen.
+    func add(_ connection: NFSConnection) -> Bool {
+        state.withLock { state in
+            state.connections[ObjectIdentifier(connection)] = connection
+            return state.isFrozen
+        }
     }
 
     func remove(_ connection: NFSConnection) {
-        connections.withLock { $0[ObjectIdentifier(connection)] = nil }
+        state.withLock { $0.connections[ObjectIdentifier(connection)] = nil }
     }
 
-    var count: Int { connections.withLock { $0.count } }
+    var count: Int { state.withLock { $0.connections.count } }
 
     /// The open connections. Their order does not matter: each is told the same.
-    var all: [NFSConnection] { connections.withLock { Array($0.values) } }
+    var all: [NFSConnection] { state.withLock { Array($0.connections.values) } }
+
+    /// Freezes connections that come; returns those that are open.
+    func freeze() -> [NFSConnection] { setFrozen(true) }
+
+    /// The reverse.
+    func thaw() -> [NFSConnection] { setFrozen(false) }
+
+    private func setFrozen(_ isFrozen: Bool) -> [NFSConnection] {
+        state.withLock { state in
+            state.isFrozen = isFrozen
+            return Array(state.connections.values)
+        }
+    }
 }
 
 /// Counts requests of a listener.

@@ -4,16 +4,20 @@ package import FileService
 import NIOCore
 package import NIOPosix
 import Synchronization
+package import TransportSecurity
 
 /// Threads that serve the clients of a node: event loops, and workers that may wait for the disk.
 package final class NetworkThreads: Sendable {
     /// The event loops.
     package let group: MultiThreadedEventLoopGroup
     let workers: NIOThreadPool
+    /// What connections between nodes are secured with; nil for those in the clear.
+    let security: TransportSecurity?
 
     /// Starts the threads.
-    package init(eventLoops: Int = 2, workers: Int = 4) {
+    package init(eventLoops: Int = 2, workers: Int = 4, security: TransportSecurity? = nil) {
         godwit_keep_freed_memory()
+        self.security = security
         group = MultiThreadedEventLoopGroup(numberOfThreads: eventLoops)
         self.workers = NIOThreadPool(numberOfThreads: workers)
         self.workers.start()
@@ -21,12 +25,15 @@ package final class NetworkThreads: Sendable {
 
     /// A listener for connections that carry clients' requests, their own and forwarded ones.
     ///
-    /// - Parameter isPortShared: whether another process may listen on the port, too (SO_REUSEPORT, 15).
-    func bootstrap(isPortShared: Bool) -> ServerBootstrap {
+    /// - Parameters:
+    ///   - isPortShared: whether another process may listen on the port, too (SO_REUSEPORT, 15).
+    ///   - isAddressAwaited: whether the address may come later (IP_FREEBIND, 15).
+    func bootstrap(isPortShared: Bool, isAddressAwaited: Bool = false) -> ServerBootstrap {
         ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(.socketOption(NIOBSDSocket.Option(rawValue: 15)), value: isPortShared ? 1 : 0)
+            .serverChannelOption(.ipOption(NIOBSDSocket.Option(rawValue: 15)), value: isAddressAwaited ? 1 : 0)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(
                 .writeBufferWaterMark,
@@ -52,8 +59,9 @@ package final class NFSListener: Sendable {
     package let address: String
     /// The port.
     package let port: Int
-    private let channel: any Channel
-    private let registry: ConnectionRegistry
+    let channel: any Channel
+    let registry: ConnectionRegistry
+    let workers: NIOThreadPool
     private let service: SVMFileService
 
     private init(
@@ -61,8 +69,10 @@ package final class NFSListener: Sendable {
         port: Int,
         channel: any Channel,
         registry: ConnectionRegistry,
+        workers: NIOThreadPool,
         service: SVMFileService
     ) {
+        self.workers = workers
         self.address = address
         self.port = port
         self.channel = channel
@@ -73,17 +83,19 @@ package final class NFSListener: Sendable {
     /// Begins to listen. Port 0 takes any free one.
     ///
     /// The port may be shared with a listener of another process (SO_REUSEPORT): at a cutover on one machine the
-    /// destination listens before the source stops, so that no client is refused.
+    /// destination listens before the source stops, so that no client is refused. An address that is awaited need not be
+    /// there yet.
     package static func bind(
         address: String,
         port: Int,
         service: SVMFileService,
         threads: NetworkThreads,
         environment: Environment = .system,
-        isShared: Bool
+        isShared: Bool,
+        isAddressAwaited: Bool = false
     ) async throws -> NFSListener {
         let registry = ConnectionRegistry()
-        let channel = try await threads.bootstrap(isPortShared: isShared)
+        let channel = try await threads.bootstrap(isPortShared: isShared, isAddressAwaited: isAddressAwaited)
             .childChannelInitializer { child in
                 guard registry.count < ConnectionLimits.connectionsMax,
                     let remote = child.remoteAddress?.ipAddress, let client = ClientAddress(remote)
@@ -93,7 +105,7 @@ package final class NFSListener: Sendable {
                         NFSConnection(
                             service: service,
                             address: client,
-                            workers: threads.workers,
+                            threads: threads,
                             registry: registry,
                             channel: child,
                             environment: environment
@@ -107,6 +119,7 @@ package final class NFSListener: Sendable {
             port: channel.localAddress?.port ?? port,
             channel: channel,
             registry: registry,
+            workers: threads.workers,
             service: service
         )
     }

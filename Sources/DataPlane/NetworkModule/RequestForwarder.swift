@@ -1,11 +1,13 @@
 import Environment
 import FileService
 import NIOCore
+import TransportSecurity
 
 /// The links of one client's connection to the nodes that hold what it asks for. Used on the connection's event loop only.
 final class RequestForwarder {
     private let wanted: ForwardingHandshake.Wanted
     private let eventLoop: any EventLoop
+    private let security: TransportSecurity?
     private let environment: Environment
     private let callbacks: ForwardingLink.Callbacks
     private var links: [ForwardingTarget: ForwardingLink] = [:]
@@ -14,11 +16,13 @@ final class RequestForwarder {
     init(
         _ wanted: ForwardingHandshake.Wanted,
         _ eventLoop: any EventLoop,
+        _ security: TransportSecurity?,
         _ environment: Environment,
         _ callbacks: ForwardingLink.Callbacks
     ) {
         self.wanted = wanted
         self.eventLoop = eventLoop
+        self.security = security
         self.environment = environment
         self.callbacks = callbacks
     }
@@ -32,7 +36,7 @@ final class RequestForwarder {
             self?.links[target] = nil
             lost(records)
         }
-        let link = ForwardingLink(to: target, wanted, eventLoop, environment, callbacks)
+        let link = ForwardingLink(to: target, wanted, eventLoop, security, environment, callbacks)
         link.setReading(isReading)
         links[target] = link
         link.send(record)

@@ -10,8 +10,8 @@ import VolumeEngine
 ///     destination  HMAC-SHA256(secret, "godwit destination" | its nonce | the source's nonce)
 ///     source       HMAC-SHA256(secret, "godwit source"      | its nonce | the source's nonce)
 ///
-/// The destination proves itself first: nobody gets a proof without having given one. The link is not encrypted; it is
-/// for networks between the clusters that are trusted with the data.
+/// The destination proves itself first: nobody gets a proof without having given one. Between machines all of it goes over
+/// TLS.
 enum PeerHandshake {
     /// Bytes of a frame before the other side has proven who it is.
     static let frameBytesMax = 1024

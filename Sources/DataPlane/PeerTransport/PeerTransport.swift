@@ -5,6 +5,7 @@ import NIOCore
 import NIOPosix
 package import Replication
 import Synchronization
+package import TransportSecurity
 package import VolumeEngine
 
 /// What both ends of a link have in common.
@@ -18,6 +19,7 @@ enum PeerTransport {
     static func connect(
         to source: PeerEndpoint,
         secret: [UInt8],
+        security: TransportSecurity?,
         environment: Environment
     ) throws(StorageError) -> PeerConnection {
         try checkSecret(secret)
@@ -30,6 +32,7 @@ enum PeerTransport {
             .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 1 << 20))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    if let security { try channel.pipeline.syncOperations.addHandler(security.makeClientHandler()) }
                     try channel.pipeline.syncOperations.addHandler(FrameHandler(connection: connection))
                 }
             }
@@ -58,10 +61,12 @@ enum PeerTransport {
     }
 }
 
-/// Replication over TCP.
+/// Replication over TCP, and with TLS between machines.
 package struct NetworkReplicationTransport: ReplicationTransport {
-    /// Needs nothing.
-    package init() {}
+    private let security: TransportSecurity?
+
+    /// Makes it; without a security the links are in the clear.
+    package init(security: TransportSecurity? = nil) { self.security = security }
 
     /// Listens on an address.
     package func listen(
@@ -70,7 +75,13 @@ package struct NetworkReplicationTransport: ReplicationTransport {
         environment: Environment,
         volume: @escaping @Sendable (VolumeMSID) -> Volume?
     ) throws(StorageError) -> any ReplicationServing {
-        try ReplicationListener.start(on: endpoint, secret: secret, environment: environment, volume: volume)
+        try ReplicationListener.start(
+            on: endpoint,
+            secret: secret,
+            security: security,
+            environment: environment,
+            volume: volume
+        )
     }
 
     /// Connects to a listener.
@@ -79,7 +90,7 @@ package struct NetworkReplicationTransport: ReplicationTransport {
         secret: [UInt8],
         environment: Environment
     ) throws(StorageError) -> any FrameChannel {
-        try PeerTransport.connect(to: source, secret: secret, environment: environment)
+        try PeerTransport.connect(to: source, secret: secret, security: security, environment: environment)
     }
 }
 
@@ -133,14 +144,21 @@ package final class ReplicationListener: ReplicationServing {
 
     private let source: ReplicationSource
     private let secret: [UInt8]
+    private let security: TransportSecurity?
     private let environment: Environment
     private let group: MultiThreadedEventLoopGroup
     private let listening = Mutex<(any Channel)?>(nil)
     private let links = Mutex<[ObjectIdentifier: PeerConnection]>([:])
 
-    private init(_ source: ReplicationSource, _ secret: [UInt8], _ environment: Environment) {
+    private init(
+        _ source: ReplicationSource,
+        _ secret: [UInt8],
+        _ security: TransportSecurity?,
+        _ environment: Environment
+    ) {
         self.source = source
         self.secret = secret
+        self.security = security
         self.environment = environment
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     }
@@ -149,12 +167,13 @@ package final class ReplicationListener: ReplicationServing {
     package static func start(
         on endpoint: PeerEndpoint,
         secret: [UInt8],
+        security: TransportSecurity? = nil,
         environment: Environment,
         volume: @escaping @Sendable (VolumeMSID) -> Volume?
     ) throws(StorageError) -> ReplicationListener {
         try PeerTransport.checkSecret(secret)
         let source = ReplicationSource(environment: environment, volume: volume)
-        let listener = ReplicationListener(source, secret, environment)
+        let listener = ReplicationListener(source, secret, security, environment)
         do {
             let channel = try listener.bootstrap().bind(host: endpoint.address, port: endpoint.port).wait()
             listener.listening.withLock { $0 = channel }
@@ -191,6 +210,7 @@ package final class ReplicationListener: ReplicationServing {
             return true
         }
         guard isRoom else { throw PeerConnection.ended("\(Self.linksMax) links are open already") }
+        if let security { try channel.pipeline.syncOperations.addHandler(security.makeServerHandler()) }
         try channel.pipeline.syncOperations.addHandler(FrameHandler(connection: connection))
         connection.opened(channel)
         let deadline = channel.eventLoop.scheduleTask(in: .seconds(PeerHandshake.secondsMax)) { connection.close() }

@@ -10,6 +10,7 @@ import Synchronization
 /// that it is for.
 struct RemoteSourceCluster: SourceCluster {
     let client: HTTPClient
+    let scheme: String
     let peer: ClusterPeerRecord
     let directory: PeerDirectory
 
@@ -31,7 +32,7 @@ struct RemoteSourceCluster: SourceCluster {
     }
 
     private func send(_ call: SourceCall, to endpoint: NetworkEndpoint) async throws -> SourceReply {
-        var request = HTTPClientRequest(url: "http://\(endpoint)\(ClusterServiceProtocol.migratePath)")
+        var request = HTTPClientRequest(url: "\(scheme)://\(endpoint)\(ClusterServiceProtocol.migratePath)")
         request.method = .POST
         request.headers.add(name: "Content-Type", value: "application/json")
         request.headers.add(
@@ -102,13 +103,17 @@ struct RemoteSourceCluster: SourceCluster {
 /// Finds clusters in the configuration, and speaks to them over HTTP.
 package final class PeerDirectory: SourceClusterDirectory {
     private let client: HTTPClient
+    private let scheme: String
     private let store: ConfigurationStore
     /// The address of each peer that answered last.
     private let preferred = Mutex<[ObjectUUID: NetworkEndpoint]>([:])
 
     /// Makes a directory of the peers in a configuration.
-    package init(client: HTTPClient, store: ConfigurationStore) {
+    ///
+    /// - Parameter scheme: how they are spoken to: `http`, or `https` with certificates.
+    package init(client: HTTPClient, scheme: String, store: ConfigurationStore) {
         self.client = client
+        self.scheme = scheme
         self.store = store
     }
 
@@ -123,7 +128,7 @@ package final class PeerDirectory: SourceClusterDirectory {
                 remedy: "create it with 'godwit cluster peer create' on both clusters"
             )
         }
-        return RemoteSourceCluster(client: client, peer: peer, directory: self)
+        return RemoteSourceCluster(client: client, scheme: scheme, peer: peer, directory: self)
     }
 
     /// The addresses of a peer, the one first that answered last.

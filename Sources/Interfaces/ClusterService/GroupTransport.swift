@@ -37,12 +37,16 @@ enum GroupProtocol {
 /// The nodes of the own cluster, over HTTP; the own node without a hop.
 package struct GroupNodes: GroupNodeDirectory {
     private let client: HTTPClient
+    private let scheme: String
     private let controller: StorageController
     private let own: any GroupNode
 
     /// Makes a directory; `own` executes what is for this node.
-    package init(client: HTTPClient, controller: StorageController, own: any GroupNode) {
+    ///
+    /// - Parameter scheme: how nodes are spoken to: `http`, or `https` with certificates.
+    package init(client: HTTPClient, scheme: String, controller: StorageController, own: any GroupNode) {
         self.client = client
+        self.scheme = scheme
         self.controller = controller
         self.own = own
     }
@@ -67,19 +71,20 @@ package struct GroupNodes: GroupNodeDirectory {
                 remedy: "give it one in its configuration file"
             )
         }
-        return RemoteGroupNode(client: client, node: record, secret: secret)
+        return RemoteGroupNode(client: client, scheme: scheme, node: record, secret: secret)
     }
 }
 
 /// Another node of the own cluster.
 private struct RemoteGroupNode: GroupNode {
     let client: HTTPClient
+    let scheme: String
     let node: NodeRecord
     let secret: String
 
     func send(_ call: GroupCall) async throws -> GroupReply {
         let json = try ConfigurationCoding.encode(call)
-        var request = HTTPClientRequest(url: "http://\(node.management)\(GroupProtocol.path)")
+        var request = HTTPClientRequest(url: "\(scheme)://\(node.management)\(GroupProtocol.path)")
         request.method = .POST
         request.headers.add(name: "Content-Type", value: "application/octet-stream")
         request.headers.add(name: GroupProtocol.proofHeader, value: GroupProtocol.proof(of: json, secret: secret))

@@ -20,10 +20,14 @@ package struct ClusterRoutes: RouteGroup {
     private let controller: StorageController
     private let jobs: JobManager
     private let others: OtherNodes
+    private let isSecured: Bool
     private static let jobsPath = "/api/cluster/jobs"
 
     /// Routes over a controller and its jobs; those of other nodes are asked of those.
-    package init(controller: StorageController, jobs: JobManager, others: OtherNodes) {
+    ///
+    /// - Parameter isSecured: whether nodes show each other certificates; without them peers are on this machine only.
+    package init(controller: StorageController, jobs: JobManager, others: OtherNodes, isSecured: Bool) {
+        self.isSecured = isSecured
         self.controller = controller
         self.jobs = jobs
         self.others = others
@@ -66,7 +70,7 @@ package struct ClusterRoutes: RouteGroup {
 
     private func registerPeers(on router: Router<BasicRequestContext>) {
         router.rest(.get, "/api/cluster/peers") { call in
-            let peers = try await controller.store.snapshot().peers.map(Self.json)
+            let peers = try await controller.store.snapshot().peers.map(json)
             return try RESTCollection.answer(call, peers, keys: ["name", "uuid"])
         }
         router.rest(.get, "/api/cluster/peers/{uuid}") { call in
@@ -74,12 +78,12 @@ package struct ClusterRoutes: RouteGroup {
             guard let peer = try await controller.store.snapshot().peer(uuid) else {
                 throw ManagementError.notFound("cluster peer", uuid.description)
             }
-            return RESTCollection.answer(call, record: Self.json(peer), keys: ["name", "uuid"])
+            return RESTCollection.answer(call, record: json(peer), keys: ["name", "uuid"])
         }
         router.rest(.post, "/api/cluster/peers") { call in
             let record = try peer(from: call)
             try await controller.change(as: .user) { draft throws(ManagementError) in try draft.putPeer(record) }
-            return try .created(call, at: "/api/cluster/peers/\(record.uuid)", Self.json(record))
+            return try .created(call, at: "/api/cluster/peers/\(record.uuid)", json(record))
         }
         router.rest(.delete, "/api/cluster/peers/{uuid}") { call in
             let uuid = try call.uuid()
@@ -98,6 +102,16 @@ package struct ClusterRoutes: RouteGroup {
         }
         let service = try call.required(services.first, "remote.ip_addresses")
         let others = Array(services.dropFirst())
+        let unreachable = services.first { IPv4Address($0.address)?.isLoopback != true }
+        if let unreachable, !isSecured {
+            throw ManagementError(
+                .invalid,
+                "peer_address_not_loopback",
+                "'\(unreachable.address)' is not an address in 127.0.0.0/8, and this node has no certificate to show there",
+                remedy: "give the nodes of both clusters certificates (tls in the configuration file)",
+                target: "remote.ip_addresses"
+            )
+        }
         let replication: NetworkEndpoint?
         if let text = try call.string("replication.address") {
             replication = try endpoint(text, "replication.address")
@@ -148,7 +162,7 @@ package struct ClusterRoutes: RouteGroup {
         ])
     }
 
-    private static func json(_ peer: ClusterPeerRecord) -> JSONValue {
+    private func json(_ peer: ClusterPeerRecord) -> JSONValue {
         .fields([
             "uuid": .text(peer.uuid), "name": .string(peer.name),
             "remote": .fields([
@@ -156,7 +170,7 @@ package struct ClusterRoutes: RouteGroup {
             ]),
             "replication": peer.replication.map { .fields(["address": .text($0)]) },
             "authentication": .fields(["state": .string("ok")]),
-            "encryption": .fields(["state": .string("none")]),
+            "encryption": .fields(["state": .string(isSecured ? "tls" : "none")]),
             "_links": .selfLink("/api/cluster/peers/\(peer.uuid)"),
         ])
     }

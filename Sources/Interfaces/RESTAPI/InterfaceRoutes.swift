@@ -37,58 +37,8 @@ package struct InterfaceRoutes: RouteGroup {
             try controller.requireHere(snapshot.node(serving: lif))
             return RESTCollection.answer(call, record: json(lif, snapshot), keys: Self.keys)
         }
-        router.rest(.post, "/api/network/ip/interfaces") { call in
-            try call.requireFields(
-                among: [
-                    "name", "svm.name", "svm.uuid", "ip.address", "ip.netmask", "enabled", "godwit.nfs_port",
-                    "location.home_node.name", "location.home_node.uuid",
-                ])
-            let snapshot = try await controller.store.snapshot()
-            let svm = try call.svm(in: snapshot)
-            let home = try call.node(in: snapshot, "location.home_node") ?? preferredNode(of: svm, snapshot)
-            try controller.requireHere(home)
-            let record = LIFRecord(
-                uuid: .random(controller.environment),
-                name: try call.required(try call.string("name"), "name"),
-                svm: svm.uuid,
-                address: try call.required(try call.string("ip.address"), "ip.address"),
-                port: try port(call) ?? portDefault,
-                isEnabled: try call.bool("enabled") ?? true,
-                node: home.uuid
-            )
-            try await controller.createLIF(record)
-            return try .created(
-                call,
-                at: "/api/network/ip/interfaces/\(record.uuid)",
-                json(record, try await controller.store.snapshot())
-            )
-        }
-        router.rest(.patch, "/api/network/ip/interfaces/{uuid}") { call in
-            try call.requireFields(
-                among: [
-                    "name", "ip.address", "ip.netmask", "enabled", "godwit.nfs_port", "location.home_node.name",
-                    "location.home_node.uuid",
-                ]
-            )
-            let snapshot = try await controller.store.snapshot()
-            let lif = try lifNamed(by: call, snapshot)
-            let home = try call.node(in: snapshot, "location.home_node")
-            // The node that will have it must be able to bind it.
-            try controller.requireHere(home ?? snapshot.node(serving: lif))
-            let (name, address) = (try call.string("name"), try call.string("ip.address"))
-            let (port, isEnabled) = (try port(call), try call.bool("enabled"))
-            try await controller.modifyLIF(lif.uuid) { record throws(ManagementError) in
-                if let home {
-                    record.homeNode = home.uuid
-                    record.currentNode = home.uuid
-                }
-                if let name { record.name = name }
-                if let address { record.address = address }
-                if let port { record.port = port }
-                if let isEnabled { record.isEnabled = isEnabled }
-            }
-            return .ok()
-        }
+        router.rest(.post, "/api/network/ip/interfaces") { try await create($0) }
+        router.rest(.patch, "/api/network/ip/interfaces/{uuid}") { try await modify($0) }
         router.rest(.delete, "/api/network/ip/interfaces/{uuid}") { call in
             let snapshot = try await controller.store.snapshot()
             let lif = try lifNamed(by: call, snapshot)
@@ -98,8 +48,98 @@ package struct InterfaceRoutes: RouteGroup {
         }
     }
 
+    private func create(_ call: RESTCall) async throws -> RESTAnswer {
+        try call.requireFields(
+            among: [
+                "name", "svm.name", "svm.uuid", "ip.address", "ip.netmask", "enabled", "godwit.nfs_port",
+                "location.home_node.name", "location.home_node.uuid", "location.home_port.name",
+            ])
+        let snapshot = try await controller.store.snapshot()
+        let svm = try call.svm(in: snapshot)
+        let home = try call.node(in: snapshot, "location.home_node") ?? preferredNode(of: svm, snapshot)
+        try controller.requireHere(home)
+        let address = try call.required(try call.string("ip.address"), "ip.address")
+        let record = LIFRecord(
+            uuid: .random(controller.environment),
+            name: try call.required(try call.string("name"), "name"),
+            svm: svm.uuid,
+            address: address,
+            port: try port(call) ?? portDefault,
+            isEnabled: try call.bool("enabled") ?? true,
+            node: home.uuid,
+            prefixLength: try prefixLength(call, for: address),
+            homePort: try call.string("location.home_port.name")
+        )
+        try await controller.createLIF(record)
+        return try .created(
+            call,
+            at: "/api/network/ip/interfaces/\(record.uuid)",
+            json(record, try await controller.store.snapshot())
+        )
+    }
+
+    private func modify(_ call: RESTCall) async throws -> RESTAnswer {
+        try call.requireFields(
+            among: [
+                "name", "ip.address", "ip.netmask", "enabled", "godwit.nfs_port", "location.home_node.name",
+                "location.home_node.uuid", "location.home_port.name",
+            ]
+        )
+        let snapshot = try await controller.store.snapshot()
+        let lif = try lifNamed(by: call, snapshot)
+        let home = try call.node(in: snapshot, "location.home_node")
+        // The node that will have it must be able to bind it.
+        try controller.requireHere(home ?? snapshot.node(serving: lif))
+        let (name, address) = (try call.string("name"), try call.string("ip.address"))
+        let (port, isEnabled) = (try port(call), try call.bool("enabled"))
+        let prefixLength = try prefixLength(call, for: address ?? lif.address)
+        let homePort = try call.string("location.home_port.name")
+        try await controller.modifyLIF(lif.uuid) { record throws(ManagementError) in
+            if let address, address != record.address {
+                record.address = address
+                record.formerNode = nil
+                if IPv4Address(address)?.isLoopback == true {
+                    (record.prefixLength, record.homePort, record.currentPort) = (nil, nil, nil)
+                }
+            }
+            if let prefixLength { record.prefixLength = prefixLength }
+            if let home {
+                record.homeNode = home.uuid
+                record.move(to: home.uuid, port: snapshot.port(for: record, on: home.uuid))
+                record.homePort = record.currentPort
+            }
+            if let homePort {
+                if record.currentNode == record.homeNode { record.currentPort = homePort }
+                record.homePort = homePort
+            }
+            if let name { record.name = name }
+            if let port { record.port = port }
+            if let isEnabled { record.isEnabled = isEnabled }
+        }
+        return .ok()
+    }
+
     private func port(_ call: RESTCall) throws(ManagementError) -> Int? {
         try call.int("godwit.nfs_port").map { Int(clamping: $0) }
+    }
+
+    /// The length of the subnet's prefix; nil when none is given. For an address of the loopback, whose netmask nobody can
+    /// choose, the one that it has is as good as none.
+    private func prefixLength(_ call: RESTCall, for address: String) throws(ManagementError) -> Int? {
+        let isNumber = if case .int? = call.body[path: "ip.netmask"] { true } else { false }
+        guard let text = isNumber ? try call.int("ip.netmask").map(String.init) : try call.string("ip.netmask") else {
+            return nil
+        }
+        guard let length = IPv4Address.prefixLength(ofNetmask: text) else {
+            throw ManagementError(
+                .invalid,
+                "lif_netmask_invalid",
+                "'\(text)' is not a netmask",
+                remedy: "give the length of the subnet's prefix, such as 24, or 255.255.255.0",
+                target: "ip.netmask"
+            )
+        }
+        return IPv4Address(address)?.isLoopback == true ? nil : length
     }
 
     private func lifNamed(by call: RESTCall, _ snapshot: ConfigurationSnapshot) throws(ManagementError) -> LIFRecord {
@@ -116,6 +156,10 @@ package struct InterfaceRoutes: RouteGroup {
         return most ?? controller.node
     }
 
+    private static func port(_ name: String, _ node: NodeRecord?) -> JSONValue {
+        .fields(["name": .string(name), "node": .fields(["name": node.map { .string($0.name) }])])
+    }
+
     private func json(_ lif: LIFRecord, _ snapshot: ConfigurationSnapshot) -> JSONValue {
         let node = snapshot.node(serving: lif)
         let home = lif.homeNode.flatMap { snapshot.node($0) } ?? node
@@ -125,13 +169,16 @@ package struct InterfaceRoutes: RouteGroup {
             "uuid": .text(lif.uuid), "name": .string(lif.name),
             "svm": .reference(snapshot.svm(lif.svm)?.name, lif.svm), "scope": .string("svm"),
             "ip": .fields([
-                "address": .string(lif.address), "netmask": .string("8"), "family": .string("ipv4"),
+                "address": .string(lif.address), "netmask": .string(String(lif.prefixLength ?? 8)),
+                "family": .string("ipv4"),
             ]),
             "enabled": .bool(lif.isEnabled), "state": .string(state),
             "services": .array([.string("data_nfs")]),
             "location": .fields([
                 "home_node": .reference(home?.name, home?.uuid), "node": .reference(node?.name, node?.uuid),
-                "is_home": .bool(home?.uuid == node?.uuid),
+                "home_port": lif.homePort.map { Self.port($0, home) },
+                "port": lif.currentPort.map { Self.port($0, node) },
+                "is_home": .bool(home?.uuid == node?.uuid && lif.homePort == lif.currentPort),
             ]),
             "godwit": .fields([
                 "nfs_port": .count(lif.port), "failure": failure.map { .string($0.description) },

@@ -30,10 +30,14 @@ package struct OtherNodes: Sendable {
 
     private let client: HTTPClient
     private let ownName: String
+    private let scheme: String
 
     /// Makes it for the node of a name.
-    package init(client: HTTPClient, ownName: String) {
+    ///
+    /// - Parameter scheme: how all nodes of the cluster are spoken to: `http`, or `https` with certificates.
+    package init(client: HTTPClient, scheme: String, ownName: String) {
         self.client = client
+        self.scheme = scheme
         self.ownName = ownName
     }
 
@@ -112,7 +116,7 @@ package struct OtherNodes: Sendable {
         to node: NodeRecord,
         seconds: Int64
     ) async throws -> (status: UInt, headers: HTTPHeaders, body: ByteBuffer) {
-        var request = HTTPClientRequest(url: "http://\(node.management)\(uri)")
+        var request = HTTPClientRequest(url: "\(scheme)://\(node.management)\(uri)")
         request.method = .init(rawValue: method)
         request.headers.add(name: Self.headerName, value: ownName)
         if !body.isEmpty {

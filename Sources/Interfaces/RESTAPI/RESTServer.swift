@@ -1,10 +1,12 @@
 package import ClusterConfiguration
 import HTTPTypes
 package import Hummingbird
+import HummingbirdTLS
 package import Logging
 import NIOCore
 import StorageControl
 import JSON
+package import TransportSecurity
 
 /// Routes that belong together; given to `RESTServer` when the daemon is put together.
 package protocol RouteGroup: Sendable {
@@ -53,20 +55,22 @@ package enum RESTServer {
 
     /// The server: every group's routes on one address.
     ///
+    /// - Parameter security: what makes callers show who they are; nil on loopback only.
     /// - Throws: `management_address_not_loopback`: without authentication nothing but loopback is served.
     package static func makeApplication(
         groups: [any RouteGroup],
         others: OtherNodes,
         endpoint: NetworkEndpoint,
+        security: TransportSecurity?,
         logger: Logger,
         onRunning: @escaping @Sendable () async -> Void
     ) throws -> Application<RouterResponder<BasicRequestContext>> {
-        guard let address = IPv4Address(endpoint.address), address.isLoopback else {
+        guard security != nil || IPv4Address(endpoint.address)?.isLoopback == true else {
             throw ManagementError(
                 .unsupported,
                 "management_address_not_loopback",
-                "the management interface cannot listen on '\(endpoint.address)': this version has no authentication",
-                remedy: "set management.address to an address in 127.0.0.0/8",
+                "the management interface cannot listen on '\(endpoint.address)': nobody would have to show who he is",
+                remedy: "give the node a certificate (tls in the configuration file), or an address in 127.0.0.0/8",
                 target: "management.address"
             )
         }
@@ -76,6 +80,7 @@ package enum RESTServer {
         for group in groups { group.register(on: router) }
         return Application(
             responder: router.buildResponder(),
+            server: try security.map { try .tls(tlsConfiguration: $0.serverConfiguration) } ?? .http1(),
             configuration: ApplicationConfiguration(
                 address: .hostname(endpoint.address, port: endpoint.port),
                 serverName: "godwit",

@@ -82,6 +82,8 @@ package enum GroupStep: Codable, Equatable, Sendable {
     case exportState(since: [ProtocolStateMark])
     /// Opens the gate after a cutover was given up.
     case reopen(attempt: UInt64)
+    /// Takes the addresses of the host away from it without a packet; those of the loopback stay.
+    case surrenderInterfaces
     /// Closes listeners and connections.
     case releaseInterfaces
     /// Answers a call of the other cluster, as the owner of its operation.
@@ -89,7 +91,7 @@ package enum GroupStep: Codable, Equatable, Sendable {
 
     // The destination.
     /// What the node could take.
-    case survey(interfaces: [InterfaceDescription])
+    case survey(interfaces: [LIFRecord])
     /// Transfers the one volume up to a snapshot, or goes on with it, and tells how far it is after a while at the latest.
     case transfer(VolumeFlow, upTo: ObjectUUID, throttleBytesPerSecond: UInt64, waitMilliseconds: UInt64)
     /// Begins synchronous streams.
@@ -200,13 +202,16 @@ package struct NodeSurvey: Codable, Equatable, Sendable {
     package var rooms: [Room]
     /// Interfaces whose addresses it cannot use, with the reason.
     package var obstacles: [String: String]
+    /// The port that each interface with an address of a host would have.
+    package var ports: [String: String]
     /// Volumes of those identities that it has already.
     package var present: [VolumeMSID]
 
     /// Makes a survey.
-    package init(rooms: [Room], obstacles: [String: String], present: [VolumeMSID]) {
+    package init(rooms: [Room], obstacles: [String: String], ports: [String: String], present: [VolumeMSID]) {
         self.rooms = rooms
         self.obstacles = obstacles
+        self.ports = ports
         self.present = present
     }
 }

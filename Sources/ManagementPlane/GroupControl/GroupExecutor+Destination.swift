@@ -34,7 +34,9 @@ extension GroupExecutor {
         case .prepareToServe:
             try await controller.prepareService(of: call.svm).hold()
             try await controller.configureService(of: call.svm)
+            try await prepareInterfaces(of: call.svm)
         case .discardPrepared:
+            prepared.withLock { $0[call.svm] = nil }
             await controller.unbindInterfaces(of: call.svm)
             controller.releaseService(of: call.svm)
             // The record says stopped, so that this closes the face.
@@ -42,8 +44,9 @@ extension GroupExecutor {
         case .importState: try importState(call)
         case .bind(let endpoints):
             let service = try service(of: call.svm)
-            let bound = service.boundEndpoints
-            for endpoint in endpoints where !bound.contains(endpoint) { try await service.bind(endpoint) }
+            for lif in try await interfaces(of: call.svm) where endpoints.contains(lif.endpoint) {
+                try await controller.bringUp(lif, on: service, isTakenOver: true)
+            }
         case .firstAnswers:
             let ages = try service(of: call.svm).answerAges.map {
                 ClientAnswerAge(client: $0.client, microseconds: $0.firstMicroseconds)
@@ -54,7 +57,21 @@ extension GroupExecutor {
         return GroupReply()
     }
 
-    private func survey(_ interfaces: [InterfaceDescription], _ call: GroupCall) async throws -> NodeSurvey {
+    /// Does for the SVM's addresses on this node what can be done before they come.
+    private func prepareInterfaces(of svm: ObjectUUID) async throws {
+        let snapshot = try await controller.store.snapshot()
+        let own = snapshot.lifs(of: svm).filter { snapshot.node(serving: $0)?.uuid == controller.node.uuid }
+        prepared.withLock { $0[svm] = own }
+        for lif in own where lif.isEnabled { try await controller.prepare(lif, on: service(of: svm)) }
+    }
+
+    /// The SVM's interfaces on this node; in the window without asking the database.
+    private func interfaces(of svm: ObjectUUID) async throws -> [LIFRecord] {
+        if let known = prepared.withLock({ $0[svm] }) { return known }
+        return try await controller.store.snapshot().lifs(of: svm)
+    }
+
+    private func survey(_ interfaces: [LIFRecord], _ call: GroupCall) async throws -> NodeSurvey {
         var rooms: [NodeSurvey.Room] = []
         for record in try await controller.store.snapshot().aggregates {
             guard let aggregate = controller.aggregate(record.uuid) else { continue }
@@ -62,12 +79,38 @@ extension GroupExecutor {
             rooms.append(NodeSurvey.Room(aggregate: record.uuid, availableBytes: available))
         }
         var obstacles: [String: String] = [:]
-        for interface in interfaces { obstacles[interface.name] = addressObstacle(interface.address, interface.port) }
+        var ports: [String: String] = [:]
+        for interface in interfaces {
+            if interface.place == nil {
+                obstacles[interface.name] = addressObstacle(interface.address, interface.port)
+                continue
+            }
+            do {
+                ports[interface.name] = try await port(for: interface)
+            } catch {
+                obstacles[interface.name] = error.message
+            }
+        }
         return NodeSurvey(
             rooms: rooms,
             obstacles: obstacles,
+            ports: ports,
             present: call.volumes.filter { controller.volume(msid: $0) != nil }
         )
+    }
+
+    /// The port of this node for an interface that comes from another cluster.
+    private func port(for interface: LIFRecord) async throws(ManagementError) -> String? {
+        let host = try controller.requireHostAddresses()
+        let placed = InterfacePlacement.place(
+            [interface],
+            on: try await host.links(),
+            with: try await host.addresses().filter { host.places[$0.address] == nil }
+        )
+        if let finding = placed.findings.first {
+            throw ManagementError(.conflict, "lif_without_port", finding.message, remedy: finding.remedy)
+        }
+        return placed.interfaces.first?.currentPort
     }
 
     private func importState(_ call: GroupCall) throws {

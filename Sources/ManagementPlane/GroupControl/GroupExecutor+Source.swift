@@ -28,9 +28,10 @@ extension GroupExecutor {
                 .drained(await controller.service(of: call.svm)?.executed(withinMilliseconds: limit) ?? true)
             )
         case .flush(let limit):
-            return GroupReply(
-                .drained(await controller.service(of: call.svm)?.answered(withinMilliseconds: limit) ?? true)
-            )
+            guard let service = controller.service(of: call.svm) else { return GroupReply(.drained(true)) }
+            let isAnswered = await service.answered(withinMilliseconds: limit)
+            if isAnswered { await service.freeze(service.boundEndpoints) }
+            return GroupReply(.drained(isAnswered))
         case .lastAnswers:
             let ages = try service(of: call.svm).answerAges.map {
                 ClientAnswerAge(client: $0.client, microseconds: $0.lastMicroseconds)
@@ -39,6 +40,7 @@ extension GroupExecutor {
         case .exportState(let marks):
             let (state, mark) = try service(of: call.svm).exportProtocolState(since: marks)
             return GroupReply(.exported(mark), attachment: state)
+        case .surrenderInterfaces: try await controller.surrenderInterfaces(of: call.svm)
         case .releaseInterfaces: await controller.unbindInterfaces(of: call.svm)
         default: throw Self.unnamed
         }

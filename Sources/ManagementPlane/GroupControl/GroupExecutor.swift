@@ -18,6 +18,8 @@ package final class GroupExecutor: GroupNode {
     let mirrors: MirrorTable
     private let fence = Mutex(GroupFence())
     private let owner = Mutex<OwnerAnswer?>(nil)
+    /// The interfaces on this node of SVMs that are about to be served.
+    let prepared = Mutex<[ObjectUUID: [LIFRecord]]>([:])
     let addressObstacle: @Sendable (_ address: String, _ port: Int) -> String?
 
     /// Makes it over the runtime of a node; `addressObstacle` says why an address cannot be listened on, nil when it can.
@@ -96,7 +98,7 @@ package final class GroupExecutor: GroupNode {
             return GroupReply(.source(reply.answer), attachment: reply.attachment)
         case .createSnapshots(let name): return GroupReply(.snapshots(try await createSnapshots(named: name, call)))
         case .describe, .prepare, .endMirrors, .deleteStreamSnapshots, .takeSnapshot, .mirrorStates, .drain, .flush,
-            .lastAnswers, .exportState, .releaseInterfaces:
+            .lastAnswers, .exportState, .surrenderInterfaces, .releaseInterfaces:
             return try await executeForSource(call)
         case .survey, .transfer, .startSynchronous, .mirrorStatuses, .stopMirrors, .awaitSnapshot, .setReplica,
             .prepareToServe, .discardPrepared, .importState, .bind, .firstAnswers:

@@ -119,6 +119,8 @@ package enum MigrateCode {
     package static let storageRefused = "13174018"
     /// The source knows nothing of the operation any more.
     package static let sourceRecordLost = "13174019"
+    /// No port of the destination can take an interface of the SVM.
+    package static let interfacePort = "13174030"
     /// A pause failed.
     package static let pauseFailed = "13173739"
     /// An abort failed.

@@ -323,6 +323,8 @@ extension MigrateSource {
         _ = try await change(call.operation, on: call) { record throws(MigrateError) in
             try record.after(.pointOfNoReturn(attempt: attempt))
         }
+        // Before the answer, which says that the addresses have left.
+        try await storage.surrenderInterfaces(of: record.svm)
         try await crashPoints.reached("source-ponr", .after)
         log.notice(
             "the point of no return of operation \(call.operation) is recorded: this cluster serves '\(record.svmName)' no more"

@@ -272,6 +272,12 @@ package struct SourceGroup: SourceStorage {
         try await group.askAll(.reopen(attempt: attempt), of: svm)
     }
 
+    /// Takes the addresses of the hosts away from them. An SVM whose addresses are all of the loopback asks nobody.
+    package func surrenderInterfaces(of svm: ObjectUUID) async throws {
+        guard group.controller.reconciledConfiguration.lifs(of: svm).contains(where: { $0.place != nil }) else { return }
+        try await group.askAll(.surrenderInterfaces, of: svm)
+    }
+
     /// Closes listeners and connections.
     package func releaseInterfaces(of svm: ObjectUUID) async throws {
         try await group.askAll(.releaseInterfaces, of: svm)

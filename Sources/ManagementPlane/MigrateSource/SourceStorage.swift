@@ -38,7 +38,8 @@ package protocol SourceStorage: Sendable {
     /// Requests of clients wait un-executed from now on, on every node.
     /// - Throws: `.refused` when the attempt is over already.
     func holdGate(of svm: ObjectUUID, attempt: UInt64) async throws
-    /// Waits until nothing is being executed and every answer has left and is acknowledged; false at the deadline.
+    /// Waits until nothing is being executed and every answer has left and is acknowledged; false at the deadline. From then
+    /// on nothing is acknowledged that arrives at addresses of the host, until the gate is reopened.
     func drainGate(of svm: ObjectUUID, withinMilliseconds: UInt64) async throws -> Bool
     /// How long ago each connected client was answered last.
     func lastAnswers(of svm: ObjectUUID) async throws -> [ClientAnswerAge]
@@ -50,6 +51,9 @@ package protocol SourceStorage: Sendable {
     ) async throws -> (state: [UInt8], marks: [ProtocolStateMark])
     /// Held requests run, and new ones too, on every node, unless a newer attempt has held the gate.
     func reopenGate(of svm: ObjectUUID, attempt: UInt64) async throws
+    /// Takes the addresses of the host away from it, without a packet to any client: on return another host may have them.
+    /// Addresses of the loopback stay until `releaseInterfaces`.
+    func surrenderInterfaces(of svm: ObjectUUID) async throws
     /// Closes listeners and connections; held requests are dropped.
     func releaseInterfaces(of svm: ObjectUUID) async throws
     /// Records the SVM as stopped and locked for an operation and ends its outgoing mirrors.
@@ -58,4 +62,9 @@ package protocol SourceStorage: Sendable {
     func contentHash(of volume: VolumeMSID, in svm: ObjectUUID, snapshot: ObjectUUID) async throws -> String
     /// Deletes the SVM with all that belongs to it; absent is no error.
     func deleteSVM(_ svm: ObjectUUID) async throws
+}
+
+/// A storage whose addresses are all of the loopback.
+extension SourceStorage {
+    package func surrenderInterfaces(of svm: ObjectUUID) async throws {}
 }

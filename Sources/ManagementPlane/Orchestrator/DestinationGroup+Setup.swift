@@ -13,7 +13,7 @@ extension DestinationGroup {
     ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) {
         let snapshot = try await group.controller.store.snapshot()
         var findings = DestinationPrecheck.collisions(of: svm, with: snapshot)
-        let surveys = try await surveys(svm.uuid, svm.volumes.map(\.msid), svm.interfaces)
+        let surveys = try await surveys(svm.uuid, svm.volumes.map(\.msid), svm.configuration.interfaces)
         let present = Set(surveys.flatMap(\.survey.present))
         for volume in svm.volumes where present.contains(volume.msid) {
             findings.append(
@@ -58,7 +58,7 @@ extension DestinationGroup {
     private func surveys(
         _ svm: ObjectUUID,
         _ volumes: [VolumeMSID],
-        _ interfaces: [InterfaceDescription]
+        _ interfaces: [LIFRecord]
     ) async throws -> [(node: NodeRecord, survey: NodeSurvey)] {
         let up = try await group.controller.namesOfNodesUp()
         let nodes = try await group.controller.store.snapshot().nodes.filter { up.contains($0.name) }
@@ -174,6 +174,9 @@ extension DestinationGroup {
     package func createInterfaces(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
         let snapshot = try await group.controller.store.snapshot()
         let here = snapshot.lifs(of: svm.uuid)
+        // The ports of addresses that are on hosts; the survey of one node says nothing of another one's.
+        let onHosts = svm.configuration.interfaces.filter { $0.place != nil }
+        let surveys = onHosts.isEmpty ? [] : try await surveys(svm.uuid, [], onHosts)
         let places = DestinationPrecheck.place(
             svm.configuration.interfaces.map(\.name),
             keeping: Dictionary(
@@ -187,6 +190,14 @@ extension DestinationGroup {
             let known = here.first { $0.uuid == interface.uuid }
             interface.homeNode = known?.homeNode ?? places[interface.name]
             interface.currentNode = known?.currentNode ?? interface.homeNode
+            // Its moves between nodes were those of the other cluster.
+            interface.formerNode = known?.formerNode
+            interface.moveCount = known?.moveCount
+            if interface.place != nil {
+                let survey = surveys.first { $0.node.uuid == interface.homeNode }?.survey
+                interface.homePort = known?.homePort ?? survey?.ports[interface.name]
+                interface.currentPort = known?.currentPort ?? interface.homePort
+            }
             return interface
         }
         try await create(svm, for: operation, volumes: [], interfaces: interfaces)

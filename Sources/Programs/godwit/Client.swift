@@ -3,6 +3,8 @@ import AsyncHTTPClient
 import JSON
 import NIOCore
 import NIOHTTP1
+import Synchronization
+import TransportSecurity
 
 /// Why a command did not do what was asked; printed to standard error.
 struct CommandError: Error, CustomStringConvertible {
@@ -22,12 +24,31 @@ struct GlobalOptions: ParsableArguments {
     @Option(help: "The management address of a node (default: $GODWIT_SERVER, then http://127.0.0.1:8080).")
     var server: String?
 
+    @Option(
+        help:
+            "With https: the file (PEM) of the authorities that may have signed the node's certificate (default: $GODWIT_AUTHORITY)."
+    )
+    var authority: String?
+
+    @Option(
+        help: "With https: the file (PEM) of the certificate that shows who you are (default: $GODWIT_CERTIFICATE)."
+    )
+    var certificate: String?
+
+    @Option(help: "With https: the file (PEM) of its private key (default: $GODWIT_KEY).")
+    var key: String?
+
     @Flag(help: "Print JSON, for programs.")
     var json = false
 
     /// A client of that server.
     var client: Client {
-        Client(base: server ?? environmentValue("GODWIT_SERVER") ?? "http://127.0.0.1:8080")
+        Client(
+            base: server ?? environmentValue("GODWIT_SERVER") ?? "http://127.0.0.1:8080",
+            authority: authority ?? environmentValue("GODWIT_AUTHORITY"),
+            certificate: certificate ?? environmentValue("GODWIT_CERTIFICATE"),
+            key: key ?? environmentValue("GODWIT_KEY")
+        )
     }
 }
 
@@ -42,16 +63,43 @@ struct Client {
     /// Bytes of the largest answer.
     static let answerBytesMax = 256 << 20
 
-    /// The shared client would try to connect again until the whole time of the request is over.
-    private static let http: HTTPClient = {
-        var configuration = HTTPClient.Configuration()
-        configuration.timeout.connect = .seconds(connectSeconds)
-        configuration.connectionPool.retryConnectionEstablishment = false
-        return HTTPClient(configuration: configuration)
-    }()
-
     /// The address of the node, such as `http://127.0.0.1:8080`.
     let base: String
+    /// The files of the caller's identity; all of them are needed for `https`.
+    let authority, certificate, key: String?
+
+    /// One client for the process, made at the first request.
+    private static let shared = Mutex<HTTPClient?>(nil)
+
+    /// The client; one of the library's own would try to connect again until the whole time of the request is over.
+    private func http() throws -> HTTPClient {
+        try Self.shared.withLock { shared in
+            if let client = shared { return client }
+            var configuration = HTTPClient.Configuration()
+            configuration.timeout.connect = .seconds(Self.connectSeconds)
+            configuration.connectionPool.retryConnectionEstablishment = false
+            if base.hasPrefix("https://") { configuration.tlsConfiguration = try identity().clientConfiguration }
+            let client = HTTPClient(configuration: configuration)
+            shared = client
+            return client
+        }
+    }
+
+    private func identity() throws -> TransportSecurity {
+        guard let authority, let certificate, let key else {
+            throw CommandError(
+                name: "identity_missing",
+                message: "\(base) is only told who you are by a certificate, and not all of its files are named",
+                remedy:
+                    "give --authority, --certificate and --key, or GODWIT_AUTHORITY, GODWIT_CERTIFICATE and GODWIT_KEY"
+            )
+        }
+        do {
+            return try TransportSecurity(IdentityFiles(authority: authority, certificate: certificate, key: key))
+        } catch {
+            throw CommandError(name: "identity_unusable", message: "\(error)", remedy: "correct the file")
+        }
+    }
 
     /// Reads what is at a path.
     func get(_ path: String, _ query: [(String, String?)] = []) async throws -> JSONValue {
@@ -138,9 +186,10 @@ struct Client {
         if let body { request.body = .bytes(ByteBuffer(string: body.text)) }
         let bytes: [UInt8]
         let status: UInt
+        let http = try http()
         do {
             let seconds = method == .GET ? Self.readSeconds : Self.timeoutSeconds
-            let response = try await Self.http.execute(request, timeout: .seconds(seconds))
+            let response = try await http.execute(request, timeout: .seconds(seconds))
             status = response.status.code
             bytes = [UInt8](try await response.body.collect(upTo: Self.answerBytesMax).readableBytesView)
         } catch {

@@ -30,16 +30,18 @@ struct LIFCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Makes a LIF.")
         @OptionGroup var options: GlobalOptions
         @OptionGroup var lif: LIFSelection
-        @Option(help: "Its address, in 127.0.0.0/8.") var address: String
+        @Option(help: "Its address: of a port's network, or in 127.0.0.0/8.") var address: String
+        @Option(help: "The netmask of an address of a port's network, such as 24.") var netmask: String?
         @Option(help: "The port of NFS and MOUNT (default: nfs.port of the node's configuration).") var port: Int?
         @Option(help: "Its node (default: the one that holds most of the SVM's volumes).") var homeNode: String?
+        @Option(help: "The port of that node that its address is put on, such as eth1.") var homePort: String?
         @Flag(help: "A LIF of that name that is there already is no error.") var okIfExists = false
 
         func run() async throws {
             let body = JSONValue.fields([
                 "name": .string(lif.name), "svm": .fields(["name": .string(lif.svm)]),
-                "ip": .fields(["address": .string(address)]), "godwit": LIFCommand.port(port),
-                "location": LIFCommand.location(homeNode),
+                "ip": .fields(["address": .string(address), "netmask": netmask.map { .string($0) }]),
+                "godwit": LIFCommand.port(port), "location": LIFCommand.location(homeNode, homePort),
             ])
             try await forgiving(okIfExists, "lif_exists") {
                 options.done("LIF '\(lif.name)' made", try await options.client.post(LIFCommand.path, body))
@@ -58,8 +60,10 @@ struct LIFCommand: AsyncParsableCommand {
                 records,
                 [
                     Column("SVM", "svm.name"), Column("LIF", "name"), Column("ADDRESS", "ip.address"),
-                    Column("PORT", "godwit.nfs_port"), Column("NODE", "location.node.name"),
-                    Column("HOME", "location.home_node.name"), Column("ENABLED", "enabled"), Column("STATE", "state"),
+                    Column("NETMASK", "ip.netmask"), Column("TCP", "godwit.nfs_port"),
+                    Column("NODE", "location.node.name"), Column("PORT", "location.port.name"),
+                    Column("HOME NODE", "location.home_node.name"), Column("HOME PORT", "location.home_port.name"),
+                    Column("ENABLED", "enabled"), Column("STATE", "state"),
                     Column("FAILURE", "godwit.failure"),
                 ]
             )
@@ -71,17 +75,21 @@ struct LIFCommand: AsyncParsableCommand {
         @OptionGroup var options: GlobalOptions
         @OptionGroup var lif: LIFSelection
         @Option(help: "Its new name.") var newName: String?
-        @Option(help: "Its address, in 127.0.0.0/8.") var address: String?
+        @Option(help: "Its address: of a port's network, or in 127.0.0.0/8.") var address: String?
+        @Option(help: "The netmask of an address of a port's network, such as 24.") var netmask: String?
         @Option(help: "The port of NFS and MOUNT.") var port: Int?
         @Option(help: "true or false.") var enabled: Bool?
         @Option(help: "The node that it moves to; its clients connect again.") var homeNode: String?
+        @Option(help: "The port of its node that its address is put on.") var homePort: String?
 
         func run() async throws {
             let body = JSONValue.fields([
                 "name": newName.map { .string($0) },
-                "ip": address.map { .fields(["address": .string($0)]) },
+                "ip": address == nil && netmask == nil
+                    ? nil
+                    : .fields(["address": address.map { .string($0) }, "netmask": netmask.map { .string($0) }]),
                 "enabled": enabled.map { .bool($0) }, "godwit": LIFCommand.port(port),
-                "location": LIFCommand.location(homeNode),
+                "location": LIFCommand.location(homeNode, homePort),
             ])
             try await options.client.patch(try await lif.path(options), body)
             options.done("LIF '\(lif.name)' changed")
@@ -102,8 +110,12 @@ struct LIFCommand: AsyncParsableCommand {
         }
     }
 
-    private static func location(_ homeNode: String?) -> JSONValue? {
-        homeNode.map { .fields(["home_node": .fields(["name": .string($0)])]) }
+    private static func location(_ homeNode: String?, _ homePort: String?) -> JSONValue? {
+        if homeNode == nil && homePort == nil { return nil }
+        return .fields([
+            "home_node": homeNode.map { .fields(["name": .string($0)]) },
+            "home_port": homePort.map { .fields(["name": .string($0)]) },
+        ])
     }
 
     private static func port(_ port: Int?) -> JSONValue? {

@@ -2,19 +2,52 @@ import ClusterConfiguration
 import AsyncHTTPClient
 import Environment
 import Foundation
+import HostNetwork
 import Logging
 import NIOCore
 import NetworkModule
+import PeerTransport
 import RESTAPI
 import ReplicatedDatabase
 import ServiceLifecycle
 import StorageControl
+import TransportSecurity
 import UnixSignals
 
 /// The composition root: makes every part, gives each what it needs, and runs them as one group of services.
 struct Daemon {
     let settings: DaemonConfiguration
+    /// What connections between nodes are secured with; nil on loopback only.
+    let security: TransportSecurity?
     let readyFile: String?
+
+    /// Puts it together.
+    /// - Throws: what is wrong with the files of the node's identity.
+    init(settings: DaemonConfiguration, readyFile: String?) throws {
+        self.settings = settings
+        self.readyFile = readyFile
+        do {
+            security = try settings.identity.map { files throws(TransportSecurityError) in try TransportSecurity(files)
+            }
+        } catch {
+            throw ManagementError(
+                .failed,
+                "identity_unusable",
+                "tls: \(error)",
+                remedy: "correct the section 'tls' of the configuration file, or the files that it names"
+            )
+        }
+    }
+
+    /// How nodes are spoken to.
+    private var scheme: String { security == nil ? "http" : "https" }
+
+    /// A client for other nodes, of this cluster and of its peers.
+    private func makeClient(_ configuration: HTTPClient.Configuration = .init()) -> HTTPClient {
+        var configuration = configuration
+        configuration.tlsConfiguration = security?.clientConfiguration
+        return HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+    }
 
     /// Runs until SIGTERM or SIGINT.
     func run() async throws {
@@ -39,7 +72,7 @@ struct Daemon {
 
     private func run(_ opened: OpenDatabase, _ environment: Environment, _ logger: Logger) async throws {
         let store = ConfigurationStore(opened.database)
-        let threads = NetworkThreads()
+        let threads = NetworkThreads(security: security)
         let node = try await StorageController.register(
             clusterName: settings.clusterName,
             nodeName: settings.nodeName,
@@ -51,13 +84,28 @@ struct Daemon {
             in: store,
             environment: environment
         )
+        let pool = BlockingPool()
+        let network = LinuxHostNetwork()
         let controller = StorageController(
             store: store,
             node: node,
             environment: environment,
             logger: Logger(label: "godwitd.storage"),
+            pool: pool,
+            transport: NetworkReplicationTransport(security: security),
+            hostAddresses: try HostAddresses(
+                network: network,
+                noteFile: settings.dataDirectory + "/addresses",
+                pool: pool
+            ),
             makeService: { [threads] svm in
-                NFSClientService(svm, threads: threads, environment: environment, logger: Logger(label: "godwitd.nfs"))
+                NFSClientService(
+                    svm,
+                    threads: threads,
+                    network: network,
+                    environment: environment,
+                    logger: Logger(label: "godwitd.nfs")
+                )
             }
         )
         // A node that is away is told at once: whoever waits for it is better told than kept waiting. Transfers of many
@@ -65,13 +113,14 @@ struct Daemon {
         var patience = HTTPClient.Configuration(timeout: .init(connect: .seconds(2)))
         patience.connectionPool.retryConnectionEstablishment = false
         patience.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = 64
-        let client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: patience)
+        let client = makeClient(patience)
         defer { client.shutdown { _ in } }
         let migrate = try MigrateParts(
             database: opened.database,
             controller: controller,
             settings: settings,
             client: client,
+            scheme: scheme,
             environment: environment
         )
         do {
@@ -118,10 +167,10 @@ struct Daemon {
         _ logger: Logger
     ) async throws {
         let jobs = JobManager(environment: environment)
-        let others = OtherNodes(client: client, ownName: settings.nodeName)
+        let others = OtherNodes(client: client, scheme: scheme, ownName: settings.nodeName)
         let groups: [any RouteGroup] =
             [
-                ClusterRoutes(controller: controller, jobs: jobs, others: others),
+                ClusterRoutes(controller: controller, jobs: jobs, others: others, isSecured: security != nil),
                 NodeRoutes(controller: controller), SVMRoutes(controller: controller, others: others),
                 VolumeRoutes(controller: controller, others: others),
                 SnapshotRoutes(controller: controller, group: migrate.snapshots),
@@ -132,6 +181,7 @@ struct Daemon {
             groups: groups,
             others: others,
             endpoint: settings.management,
+            security: security,
             logger: Logger(label: "godwitd.rest"),
             onRunning: { announce() }
         )

@@ -1,6 +1,7 @@
 package import ClusterConfiguration
 package import ReplicatedDatabaseEtcd
 package import StorageControl
+package import TransportSecurity
 import Yams
 
 /// What is wrong in the configuration file, where, and how to mend it.
@@ -30,6 +31,8 @@ package struct DaemonConfiguration: Equatable, Sendable {
     package var replication: NetworkEndpoint
     /// Where requests of clients listen that other nodes of the cluster forward; nil for a cluster of one node.
     package var interconnect: NetworkEndpoint?
+    /// The files of the identity that this node shows to others; nil on loopback only.
+    package var identity: IdentityFiles?
     /// The names of the nodes whose aggregates this node takes over when they are down.
     package var partners: [String]
     /// The port of a LIF that is made without one.
@@ -61,7 +64,8 @@ package struct DaemonConfiguration: Equatable, Sendable {
             root,
             path: "",
             keys: [
-                "cluster", "node", "data_directory", "database", "management", "replication", "interconnect", "nfs",
+                "cluster", "node", "data_directory", "database", "management", "replication", "interconnect", "tls",
+                "nfs",
                 "aggregates", "partners", "log", "testing",
             ]
         )
@@ -77,6 +81,12 @@ package struct DaemonConfiguration: Equatable, Sendable {
         management = try top.section("management", keys: ["address", "port"]).endpoint()
         replication = try top.section("replication", keys: ["address", "port"]).endpoint()
         interconnect = try top.optionalSection("interconnect", keys: ["address", "port"])?.endpoint()
+        identity = try top.optionalSection("tls", keys: ["authority", "certificate", "key"])?.identity()
+        if identity == nil {
+            for key in ["management", "replication", "interconnect"] {
+                try top.optionalSection(key, keys: ["address", "port"])?.requireLoopback()
+            }
+        }
         partners = try top.optionalTexts("partners")
         if partners.contains(nodeName) || (etcd == nil && !partners.isEmpty) {
             throw top.failure(
@@ -211,21 +221,34 @@ private struct Section {
 
     func endpoint() throws -> NetworkEndpoint {
         let text = try text("address")
-        guard let address = IPv4Address(text) else {
+        guard IPv4Address(text) != nil else {
             throw failure(
                 "address",
                 "'\(full("address"))': '\(text)' is not an IPv4 address",
                 "give one such as 127.0.0.1"
             )
         }
-        guard address.isLoopback else {
-            throw failure(
-                "address",
-                "'\(full("address"))': \(text) is not in 127.0.0.0/8, and this version has no authentication",
-                "give an address such as 127.0.0.1"
-            )
-        }
         return NetworkEndpoint(address: text, port: try port("port"))
+    }
+
+    /// Nobody is served at an address that others reach without showing who he is.
+    func requireLoopback() throws {
+        let text = try text("address")
+        guard IPv4Address(text)?.isLoopback != true else { return }
+        throw failure(
+            "address",
+            "'\(full("address"))': \(text) is not in 127.0.0.0/8, and this node has no certificate to show there",
+            "give it one in the section 'tls' (scripts/certificates makes them for trials), or an address such as 127.0.0.1"
+        )
+    }
+
+    /// The section of a node's identity.
+    func identity() throws -> IdentityFiles {
+        IdentityFiles(
+            authority: try absolutePath("authority"),
+            certificate: try absolutePath("certificate"),
+            key: try absolutePath("key")
+        )
     }
 
     func optionalBool(_ key: String) throws -> Bool? {

@@ -33,6 +33,7 @@ struct MigrateParts: Sendable {
         controller: StorageController,
         settings: DaemonConfiguration,
         client: HTTPClient,
+        scheme: String,
         environment: Environment
     ) throws {
         let crashPoints: CrashPoints
@@ -55,7 +56,7 @@ struct MigrateParts: Sendable {
         store = controller.store
         node = controller.node
         executor = GroupExecutor(controller, waiting: waiting)
-        let group = Group(controller, GroupNodes(client: client, controller: controller, own: executor))
+        let group = Group(controller, GroupNodes(client: client, scheme: scheme, controller: controller, own: executor))
         snapshots = SnapshotGroup(group)
         source = MigrateSource(
             database: database,
@@ -73,7 +74,7 @@ struct MigrateParts: Sendable {
         orchestrator = Orchestrator(
             database: database,
             storage: DestinationGroup(group, executor),
-            directory: PeerDirectory(client: client, store: controller.store),
+            directory: PeerDirectory(client: client, scheme: scheme, store: controller.store),
             node: controller.node.uuid,
             clusterName: settings.clusterName,
             environment: environment,

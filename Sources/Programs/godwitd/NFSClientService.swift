@@ -3,6 +3,7 @@ import ClusterConfiguration
 import Environment
 import FileService
 import Foundation
+import HostNetwork
 import Identity
 import Logging
 import NetworkModule
@@ -20,9 +21,32 @@ final class NFSClientService: ClientService {
     private let logger: Logger
     /// What marks of exports are told apart by.
     private let face: UInt64
-    private let listeners = Mutex<[NetworkEndpoint: NFSListener]>([:])
+    private let network: (any HostNetwork)?
+    private let listening = Mutex(Listening())
 
-    init(_ svm: SVMRecord, threads: NetworkThreads, environment: Environment, logger: Logger) {
+    private struct Bound {
+        var listener: NFSListener
+        /// Nil for an address of the loopback.
+        var link: String?
+    }
+
+    private struct Listening {
+        var bound: [NetworkEndpoint: Bound] = [:]
+        /// The connections of addresses that are frozen or have left.
+        var frozen: [NetworkEndpoint: [TransportConnection]] = [:]
+        /// The connections that addresses had where they come from.
+        var expected: Set<TransportConnection> = []
+    }
+
+    /// - Parameter network: the network of the host; nil serves addresses of the loopback only.
+    init(
+        _ svm: SVMRecord,
+        threads: NetworkThreads,
+        network: (any HostNetwork)?,
+        environment: Environment,
+        logger: Logger
+    ) {
+        self.network = network
         service = SVMFileService(svm: svm.uuid, handleKey: Self.key(svm))
         forwarded = ForwardedConnections(service: service)
         self.threads = threads
@@ -98,13 +122,15 @@ final class NFSClientService: ClientService {
     // MARK: Listening
 
     var boundEndpoints: [NetworkEndpoint] {
-        listeners.withLock { $0.keys.sorted { ($0.address, $0.port) < ($1.address, $1.port) } }
+        listening.withLock { $0.bound.keys.sorted { ($0.address, $0.port) < ($1.address, $1.port) } }
     }
 
-    var connectionCount: Int { listeners.withLock { $0.values.reduce(0) { $0 + $1.connectionCount } } }
+    private var listeners: [NFSListener] { listening.withLock { $0.bound.values.map(\.listener) } }
+
+    var connectionCount: Int { listeners.reduce(0) { $0 + $1.connectionCount } }
 
     var answerAges: [ClientAnswers] {
-        listeners.withLock { $0.values.flatMap(\.answerAges) }.map { ages in
+        listeners.flatMap(\.answerAges).map { ages in
             ClientAnswers(
                 client: ages.client,
                 firstMicroseconds: ages.firstMicroseconds,
@@ -113,19 +139,25 @@ final class NFSClientService: ClientService {
         }
     }
 
-    func bind(_ endpoint: NetworkEndpoint) async throws {
-        if listeners.withLock({ $0[endpoint] != nil }) { return }
+    func bind(_ endpoint: NetworkEndpoint, on link: String?) async throws {
+        let isBound = listening.withLock { state in
+            state.bound[endpoint]?.link = link
+            return state.bound[endpoint] != nil
+        }
+        if isBound { return }
         do {
-            // Shared, so that at a cutover on one machine the other cluster's daemon may listen before this one stops.
+            // Shared, so that at a cutover on one machine the other cluster's daemon may listen before this one stops. An
+            // address with a link is on one host at a time.
             let listener = try await NFSListener.bind(
                 address: endpoint.address,
                 port: endpoint.port,
                 service: service,
                 threads: threads,
                 environment: environment,
-                isShared: true
+                isShared: link == nil,
+                isAddressAwaited: link != nil
             )
-            listeners.withLock { $0[endpoint] = listener }
+            listening.withLock { $0.bound[endpoint] = Bound(listener: listener, link: link) }
         } catch {
             throw ManagementError(
                 .conflict,
@@ -137,9 +169,47 @@ final class NFSClientService: ClientService {
     }
 
     func unbind(_ endpoint: NetworkEndpoint) async {
-        guard let listener = listeners.withLock({ $0.removeValue(forKey: endpoint) }) else { return }
-        await listener.close()
+        guard let bound = listening.withLock({ $0.bound.removeValue(forKey: endpoint) }) else { return }
+        await bound.listener.close()
     }
+
+    // MARK: Addresses with a link
+
+    func arrive(at endpoint: NetworkEndpoint) {
+        let (bound, known) = listening.withLock { state in
+            let known = state.expected.filter { $0.isAt(endpoint) }
+            state.expected.subtract(known)
+            return (state.bound[endpoint], known.sorted { ($0.remote, $0.remotePort) < ($1.remote, $1.remotePort) })
+        }
+        guard let bound, let link = bound.link, let network else { return }
+        let logger = logger
+        bound.listener.arrive(network, on: link, known: known) { error in
+            logger.error("clients are not told that \(endpoint) is here: \(error)")
+        }
+    }
+
+    func freeze(_ endpoints: [NetworkEndpoint]) async {
+        for endpoint in endpoints {
+            guard let bound = listening.withLock({ $0.bound[endpoint] }), bound.link != nil else { continue }
+            await bound.listener.freeze()
+            let connections = bound.listener.connections
+            listening.withLock { $0.frozen[endpoint] = connections }
+        }
+    }
+
+    func abandon(_ endpoint: NetworkEndpoint) async {
+        guard let bound = listening.withLock({ $0.bound.removeValue(forKey: endpoint) }) else { return }
+        await bound.listener.abandon()
+    }
+
+    func connections(at endpoint: NetworkEndpoint) -> [TransportConnection] {
+        let (bound, frozen) = listening.withLock { ($0.bound[endpoint], $0.frozen[endpoint]) }
+        if let frozen { return frozen }
+        guard let bound, bound.link != nil else { return [] }
+        return bound.listener.connections
+    }
+
+    func expect(_ connections: [TransportConnection]) { listening.withLock { $0.expected.formUnion(connections) } }
 
     func close() async {
         service.gate.move(to: .closed)
@@ -157,7 +227,7 @@ final class NFSClientService: ClientService {
             guard environment.monotonicNanoseconds() < deadline else { return false }
             try? await Task.sleep(nanoseconds: 200_000)
         }
-        for listener in listeners.withLock({ Array($0.values) }) {
+        for listener in listeners {
             guard await listener.flushed(deadline: deadline, environment: environment) else { return false }
         }
         return true
@@ -186,7 +256,12 @@ final class NFSClientService: ClientService {
 
     func reopen() {
         service.gate.move(to: .open)
-        for listener in listeners.withLock({ Array($0.values) }) { listener.runHeld() }
+        let frozen = listening.withLock { state in
+            defer { state.frozen = [:] }
+            return state.frozen.keys.compactMap { state.bound[$0]?.listener }
+        }
+        for listener in frozen { listener.thaw() }
+        for listener in listeners { listener.runHeld() }
         forwarded.runHeld()
     }
 
@@ -194,13 +269,20 @@ final class NFSClientService: ClientService {
 
     func exportProtocolState(since marks: [ProtocolStateMark]) -> (state: [UInt8], mark: ProtocolStateMark) {
         let since = marks.first { $0.face == face }?.position ?? 0
-        let (state, addedCount) = service.duplicateRequests.export(since: since)
-        return (state, ProtocolStateMark(face: face, position: addedCount))
+        let (replies, addedCount) = service.duplicateRequests.export(since: since)
+        let endpoints = listening.withLock { Set($0.bound.keys).union($0.frozen.keys) }
+        let state = ProtocolState(replies: replies, connections: endpoints.flatMap { connections(at: $0) })
+        return (state.bytes, ProtocolStateMark(face: face, position: addedCount))
     }
 
     func importProtocolState(_ state: [UInt8]) throws {
         if state.isEmpty { return }
-        do { try service.duplicateRequests.import(state) } catch {
+        do {
+            let state = try ProtocolState(state)
+            try service.duplicateRequests.import(state.replies)
+            // Those of all nodes of the source; one that has ended since is woken in vain.
+            listening.withLock { $0.expected.formUnion(state.connections) }
+        } catch {
             throw ManagementError(
                 .failed,
                 "protocol_state_damaged",
@@ -208,5 +290,12 @@ final class NFSClientService: ClientService {
                 remedy: "let the operation return to its transfer phase and try the cutover again"
             )
         }
+    }
+}
+
+extension TransportConnection {
+    /// Whether its own end is a LIF's.
+    fileprivate func isAt(_ endpoint: NetworkEndpoint) -> Bool {
+        Int(localPort) == endpoint.port && local == HostAddress(endpoint.address)
     }
 }

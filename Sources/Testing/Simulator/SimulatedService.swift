@@ -87,7 +87,7 @@ final class SimulatedService: ClientService, @unchecked Sendable {
         return ForwardingTarget(address: endpoint.address, port: endpoint.port, secret: [UInt8](secret.utf8))
     }
 
-    func bind(_ endpoint: NetworkEndpoint) async throws {
+    func bind(_ endpoint: NetworkEndpoint, on link: String?) async throws {
         if !boundEndpoints.contains(endpoint) { boundEndpoints.append(endpoint) }
         simulation.trace("\(node.name) listens on \(endpoint)")
     }

@@ -35,6 +35,27 @@ int godwit_lock_exclusively(int descriptor);
 /// prctl(PR_SET_NAME) of the calling thread.
 void godwit_set_thread_name(const char *name);
 
+/// A socket of NETLINK_ROUTE, bound; -1 on error.
+int godwit_netlink_open(void);
+/// A socket of NETLINK_SOCK_DIAG, bound; -1 on error.
+int godwit_socket_diagnosis_open(void);
+/// A socket of AF_PACKET (whole frames) bound to a link, for frames of one EtherType; -1 on error.
+int godwit_packet_open(int link_index, uint16_t ether_type);
+/// Megabits per second of a link (ETHTOOL_GSET); -1 when its driver does not tell.
+int godwit_link_speed(const char *name);
+/// A socket that sends IPv4 packets with the header that the caller made (IPPROTO_RAW); -1 on error.
+int godwit_raw_open(void);
+/// sendto(2) of a whole IPv4 packet to an address (bits of the address, first octet highest).
+ssize_t godwit_raw_send(int socket, const void *packet, size_t count, uint32_t destination);
+/// recv(2) that waits at most some milliseconds: -1 and EAGAIN when nothing has arrived by then.
+ssize_t godwit_receive_within(int socket, void *buffer, size_t count, int milliseconds);
+/// SO_ATTACH_FILTER with a program that lets nothing through: what arrives at the socket is dropped before TCP sees it.
+int godwit_drop_everything(int socket);
+/// SO_DETACH_FILTER; no filter is no error.
+int godwit_drop_nothing(int socket);
+/// TCP_REPAIR on: the socket sends nothing any more, and closing it sends neither FIN nor RST. Needs CAP_NET_ADMIN.
+int godwit_silence(int socket);
+
 /// Keeps freed memory for the next large buffer instead of giving it back to the system at once.
 void godwit_keep_freed_memory(void);
 
