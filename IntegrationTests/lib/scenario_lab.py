@@ -180,16 +180,14 @@ class Cluster:
 class JournalClient:
     """The client that stands on libnfs and keeps a journal of what it was told."""
 
-    def __init__(self, lab, name, volume, address, operations_per_second=500, workers=2, prefix=(),
-                 is_crash_tolerant=False):
+    def __init__(self, lab, name, volume, address, operations_per_second=500, workers=2, prefix=()):
         self.name, self.output, self.values = name, lab.path(f"{name}.out"), {}
         with open(self.output, "w") as out, open(lab.path(f"{name}.log"), "w") as log:
             self.process = lab.spawn(
                 list(prefix) + [
                     lab.program("godwit-journal-client"), "--url", f"nfs://{address}/{volume}", "--port", str(LIF_PORT),
                     "--mount-port", str(LIF_PORT), "--journal", lab.path(f"{name}.journal"), "--run", str(lab.next_run()),
-                    "--workers", str(workers), "--operations-per-second", str(operations_per_second), "--outage-report"]
-                + (["--crash-tolerant"] if is_crash_tolerant else []),
+                    "--workers", str(workers), "--operations-per-second", str(operations_per_second), "--outage-report"],
                 stdout=out, stderr=log)
 
     def finish(self):

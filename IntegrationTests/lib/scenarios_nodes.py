@@ -129,10 +129,10 @@ def takeover(lab):
     time.sleep(16)
     outages = {}
 
-    def under_clients(phase, body, ways=(("near", "near"), ("far", "far"), ("far", "near")), **options):
-        """Runs `body` under clients of volumes, each through the address that is at home where another volume is."""
-        clients = [lab.client(f"{volume}-through-{way}-{phase}", volume=volume, address=addresses[way], **options)
-                   for volume, way in ways]
+    def under_clients(phase, body):
+        """Runs `body` under clients of volumes, one of them through the address that is at home where another volume is."""
+        clients = [lab.client(f"{volume}-through-{way}-{phase}", volume=volume, address=addresses[way])
+                   for volume, way in (("near", "near"), ("far", "far"), ("far", "near"))]
         time.sleep(2)
         body()
         time.sleep(2)
@@ -155,9 +155,8 @@ def takeover(lab):
         wait_owner(first)
         outages["served_again"] = round((time.monotonic() - killed) * 1_000)
 
-    # What a node that is killed knew of answered calls dies with it (docs/decisions/0009); a client whose connection goes on,
-    # because another node forwards for it, cannot tell.
-    under_clients("killed", kill, ways=(("near", "near"), ("far", "far")), is_crash_tolerant=True)
+    # What a node that is killed has answered its volumes know (docs/decisions/0030).
+    under_clients("killed", kill)
     require(outages["served_again"] <= TAKEOVER_SECONDS_MAX * 1_000,
             f"the partner served {outages['served_again']} ms after the kill")
     lab.copy("far", files, verify=True)
@@ -209,8 +208,7 @@ def rehoming(lab):
         svm, address = f"{SVM}{index}", f"{lab.address[:-1]}{index + 1}"
         make_svm(source, address, (svm,), svm=svm)
         lab.copy(svm, lab.random_files(f"files-{index}", 32 << 20), address=address)
-        # What a node that is killed knew of answered calls dies with it (docs/decisions/0009).
-        client = lab.client(f"client-{index}", volume=svm, address=address, is_crash_tolerant=True)
+        client = lab.client(f"client-{index}", volume=svm, address=address)
         time.sleep(max(0, started + 16 - time.monotonic()))
         second.wait_point(point)
         second.migrate("start", "--source-cluster", "alpha", "--aggr-list", "aggr2", svm=svm)

@@ -169,6 +169,33 @@ private final class TwoNodes {
 }
 
 @Suite struct ForwardingTests {
+    /// In the window of a cutover both gates are held. What the node that executes holds is executed nowhere, and must not
+    /// keep the node that has the client from draining.
+    @Test func aRequestThatTheOtherNodeHoldsDoesNotKeepThisOneFromDraining() async throws {
+        let nodes = try await TwoNodes()
+        let b = try nodes.mount("/b")
+        nodes.second.gate.move(to: .held)
+        nodes.send(.create, TwoNodes.create("held", in: b))
+        let deadline = Environment.system.monotonicNanoseconds() + 5_000_000_000
+        while nodes.first.gate.inside == 0 || nodes.first.gate.executing > 0 {
+            try #require(Environment.system.monotonicNanoseconds() < deadline, "the request was not forwarded")
+            try await Task.sleep(for: .milliseconds(1))
+        }
+        nodes.first.gate.move(to: .held)
+        nodes.listener.acknowledgeAnswers()
+        #expect(nodes.second.gate.executing == 0)
+        #expect(await nodes.forwarded.flushed(deadline: deadline, environment: .system))
+        #expect(await nodes.listener.tookAnswers(deadline: deadline, environment: .system))
+        #expect(await nodes.listener.flushed(deadline: deadline, environment: .system))
+        #expect(nodes.first.gate.inside == 1)
+        // The cutover is given up.
+        for service in [nodes.first, nodes.second] { service.gate.move(to: .open) }
+        nodes.listener.runHeld()
+        nodes.forwarded.runHeld()
+        #expect(try nodes.answer().status == 0)
+        await nodes.close()
+    }
+
     @Test func everyVolumeIsServedThroughAnyNode() async throws {
         let nodes = try await TwoNodes()
         let root = try nodes.mount("/")

@@ -18,8 +18,13 @@ final class TestServer {
     var client: ClientContext
     private var nextXID: UInt32 = 100
 
-    init(policy: ExportPolicy = TestServer.open, path: String = "/vol") throws {
-        volume = try TestVolume()
+    convenience init(policy: ExportPolicy = TestServer.open, path: String = "/vol") throws {
+        self.init(volume: try TestVolume(), policy: policy, path: path)
+    }
+
+    /// Serves a volume that is there.
+    init(volume: TestVolume, policy: ExportPolicy = TestServer.open, path: String = "/vol") {
+        self.volume = volume
         service = SVMFileService(svm: .random(.system), handleKey: SipHashKey(first: 1, second: 2))
         service.configure(
             handleKey: SipHashKey(first: 1, second: 2),

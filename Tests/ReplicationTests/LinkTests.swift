@@ -220,4 +220,84 @@ final class CuttingChannel: FrameChannel {
         try expectEqual(last)
         finish()
     }
+
+    /// Makes a file with an answer that is kept, durably if that is waited for.
+    private func makeAnswered(_ number: Int, in test: TestVolume, isWaiting: Bool = true) throws {
+        let ticket = try "answered-\(number)".withRawBytes {
+            try test.volume.create(
+                $0,
+                in: .volumeRoot,
+                mode: .guarded(AttributeChanges()),
+                as: .superuser,
+                .blocking
+            ) { object, _, keeper in
+                let call = CallIdentity(client: 1, xid: UInt32(number), procedure: 8, checksum: 5)
+                Array("\(object.reference)".utf8).withUnsafeBytes { keeper.keep($0, of: call) }
+            }
+        }.ticket
+        if isWaiting { test.volume.waitUntilDurable(ticket) }
+    }
+
+    /// The replica has the answers of the source, those from before the stream, too, and keeps them in a crash.
+    @Test func aStreamCarriesTheAnswersThatAreKept() throws {
+        for number in 0..<5000 { try makeAnswered(number, in: source, isWaiting: number % 100 == 99) }
+        let link = replicator()
+        try link.startSynchronous()
+        #expect(eventually { link.status.state == .inSync })
+        for number in 5000..<5100 { try makeAnswered(number, in: source) }
+        let kept = try volume.keptReplies()
+        #expect(kept.map(\.call.xid) == Array(0..<5100))
+        let copy = try replica.openCopy()
+        #expect(try copy.volume.keptReplies() == kept)
+        #expect(try copy.volume.checkConsistency() == [])
+        try copy.volume.setReplica(false)
+        // Where it serves, it goes on from there.
+        try makeAnswered(6000, in: copy)
+        #expect(try copy.volume.keptReplies().map(\.call.xid) == Array(0..<5100) + [6000])
+        #expect(try copy.volume.keptReplies().dropLast() == kept[...])
+        #expect(try copy.volume.checkConsistency() == [])
+        link.stop()
+        copy.remove()
+        finish()
+    }
+
+    /// The source crashes and loses what it had not acknowledged, of which the replica has both effect and answer. After the
+    /// next stream it has neither.
+    @Test func whatTheSourceLostTheReplicaForgets() throws {
+        for number in 0..<10 { try makeAnswered(number, in: source) }
+        let link = replicator()
+        try link.startSynchronous()
+        #expect(eventually { link.status.state == .inSync })
+        let crashed = try source.openCopy()
+        for number in 10..<14 { try makeAnswered(number, in: source) }
+        let last = try snapshot("last")
+        #expect(replica.volume.snapshots().last == last)
+        #expect(try replica.volume.keptReplies().map(\.call.xid) == Array(0..<14))
+        link.stop()
+        // The source as it was before the last four.
+        let volume = crashed.volume
+        let other = try ReplicationListener.start(
+            on: PeerEndpoint(address: "127.0.0.1", port: 0),
+            secret: Self.secret,
+            environment: .system,
+            volume: { $0 == volume.msid ? volume : nil }
+        )
+        try makeAnswered(20, in: crashed)
+        let again = VolumeReplicator(
+            volume: replica.volume,
+            source: PeerEndpoint(address: "127.0.0.1", port: other.port),
+            secret: Self.secret,
+            environment: .system
+        )
+        try again.startSynchronous()
+        #expect(eventually { again.status.state == .inSync })
+        try makeAnswered(21, in: crashed)
+        #expect(try replica.volume.keptReplies() == volume.keptReplies())
+        #expect(try replica.volume.keptReplies().map(\.call.xid) == Array(0..<10) + [20, 21])
+        #expect(try replica.volume.checkConsistency() == [])
+        again.stop()
+        other.stop()
+        crashed.remove()
+        finish()
+    }
 }

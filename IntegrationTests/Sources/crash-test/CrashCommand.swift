@@ -125,8 +125,8 @@ struct CrashCommand: ParsableCommand {
         let journal = try ChildProcess(
             "\(clients)/godwit-journal-client",
             address(target) + [
-                "--journal", "\(base).journal", "--run", "\(round)", "--duration", "\(seconds)", "--crash-tolerant",
-            ],
+                "--journal", "\(base).journal", "--run", "\(round)", "--duration", "\(seconds)",
+            ] + (target.remembersAnswers ? [] : ["--crash-tolerant"]),
             logPath: "\(base).log",
             outputPath: "\(base).out"
         )

@@ -17,6 +17,8 @@ protocol CrashServer: AnyObject {
     func startAndCrash(afterSeconds: Double) throws
     /// Ends in good order.
     func stop()
+    /// Whether a call that was executed before the crash and is sent again gets the answer that it was given.
+    var remembersAnswers: Bool { get }
     /// Whether `setSnapshot` may be called.
     var hasSnapshots: Bool { get }
     /// Takes a snapshot or deletes it.
@@ -52,6 +54,7 @@ final class GodwitCrashServer: CrashServer {
 
     func crash() { server.crash() }
     func stop() { server.stop() }
+    var remembersAnswers: Bool { true }
     var hasSnapshots: Bool { true }
     func setSnapshot(_ name: String, isThere: Bool) throws { try server.setSnapshot(name, isThere: isThere) }
     func check() throws -> String? { try server.checkVolume() }
@@ -74,6 +77,7 @@ final class GaneshaCrashServer: CrashServer {
     }
     func crash() { server.crash() }
     func stop() { server.stop() }
+    var remembersAnswers: Bool { false }
     var hasSnapshots: Bool { false }
     func setSnapshot(_ name: String, isThere: Bool) throws { preconditionFailure("ganesha takes no snapshots") }
     func check() throws -> String? { nil }

@@ -84,7 +84,7 @@ final class ClientTests {
     @Test func theJournalClientGoesOnAfterACrash() throws {
         let client = try ChildProcess(
             "\(clients)/godwit-journal-client",
-            address + journal + ["--duration", "3", "--crash-tolerant"],
+            address + journal + ["--duration", "3"],
             logPath: "\(directory)/client.log",
             outputPath: "\(directory)/client.out"
         )

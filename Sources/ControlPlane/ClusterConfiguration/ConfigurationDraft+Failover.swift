@@ -39,7 +39,7 @@ extension ConfigurationDraft {
         let aggregates = snapshot.aggregates.filter { $0.node == node.uuid && $0.home == node.uuid }
         let lifs = snapshot.lifs.filter { $0.currentNode == node.uuid }
         try requireUp(partner)
-        // Peers know a node by its address: a migrate would look for its source in vain on the partner.
+        // A commit that is under way would be given up, and a replica's transfer begun again: what is ordered can wait.
         try requireSettled(aggregates, lifs, [.source, .destination])
         return try give(aggregates, lifs, to: partner.uuid)
     }

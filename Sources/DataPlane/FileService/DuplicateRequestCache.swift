@@ -18,6 +18,17 @@ package struct RequestKey: Hashable, Sendable {
         self.procedure = procedure
         self.checksum = checksum
     }
+
+    /// The key of a call that a volume knows.
+    package init(_ call: CallIdentity) {
+        client = ClientAddress(rawValue: call.client)
+        (xid, procedure, checksum) = (call.xid, call.procedure, call.checksum)
+    }
+
+    /// What a volume knows the call by.
+    package var call: CallIdentity {
+        CallIdentity(client: client.rawValue, xid: xid, procedure: procedure, checksum: checksum)
+    }
 }
 
 /// An answer that was given, and what must be durable before it may be given again.
@@ -38,7 +49,8 @@ package struct CachedReply: Sendable {
 }
 
 /// Answers of requests that must not be executed twice (nfs.md, "Exactly once"). Part of the SVM's protocol state: it
-/// moves at a cutover, so that a request which is sent again to the new cluster gets the old answer.
+/// moves at a cutover, so that a request which is sent again to the new cluster gets the old answer. Volumes keep those of
+/// requests that had an effect, and they come back from there after a crash (decision 0030).
 package final class DuplicateRequestCache: Sendable {
     /// Answers that are kept. Those of other nodes or another cluster come on top of them, and the oldest ones go two by two
     /// for each new one until there are no more than this.
@@ -90,6 +102,21 @@ package final class DuplicateRequestCache: Sendable {
             return state.running.removeValue(forKey: key) ?? []
         }
         for waiter in waiters { waiter(reply) }
+    }
+
+    /// Takes over the answers that volumes have kept, each oldest first, from volumes that are new to this face.
+    ///
+    /// Of more than there is room for the newest of each are taken.
+    package func load(_ kept: [[KeptReply]]) {
+        let share = Self.repliesMax / max(1, kept.count)
+        state.withLock { state in
+            for replies in kept {
+                for reply in replies.suffix(share) {
+                    let known = CachedReply(bytes: reply.bytes, volume: nil, ticket: .durable)
+                    Self.insert(RequestKey(reply.call), known, &state)
+                }
+            }
+        }
     }
 
     private static func insert(_ key: RequestKey, _ reply: CachedReply, _ state: inout State) {

@@ -14,6 +14,8 @@ package final class SVMFileService: Sendable {
     private let present: Mutex<Namespace>
     private let generation = Atomic<UInt64>(0)
     private let mounts = Mutex<[Mount]>([])
+    /// Volumes, as they were opened, whose kept answers are in `duplicateRequests`.
+    private let acquainted = Mutex<[VolumeMSID: Volume]>([:])
     /// Entries of the list of mounts, which is only for people to look at.
     private static let mountsMax = 4096
 
@@ -44,6 +46,7 @@ package final class SVMFileService: Sendable {
         volumes: [ExportedVolume],
         remotes: [RemoteVolume] = []
     ) -> [String] {
+        takeKeptReplies(of: volumes.map(\.volume))
         let next = generation.wrappingAdd(1, ordering: .relaxed).newValue
         var unreachable: [String] = []
         let namespace = Namespace(
@@ -55,6 +58,31 @@ package final class SVMFileService: Sendable {
         )
         present.withLock { if $0.generation < next { $0 = namespace } }
         return unreachable
+    }
+
+    /// Takes over what the volumes that are new here have answered in an earlier life, before any client reaches them.
+    private func takeKeptReplies(of volumes: [Volume]) {
+        let known = acquainted.withLock { $0 }
+        var kept: [[KeptReply]] = []
+        var met: [VolumeMSID: Volume] = [:]
+        for volume in volumes {
+            // One that was opened anew was elsewhere meanwhile, or closed, and may have been asked by others.
+            if known[volume.msid] === volume {
+                met[volume.msid] = volume
+                continue
+            }
+            // The clients of a replica are answered elsewhere, and what they were answered comes with the protocol state:
+            // there is nothing to be read while everybody waits for it.
+            if !volume.isReplica {
+                // The volume tells the event; without the answers the face is what it was before they were kept.
+                guard let replies = try? volume.keptReplies() else { continue }
+                kept.append(replies)
+            }
+            met[volume.msid] = volume
+        }
+        duplicateRequests.load(kept)
+        let present = met
+        acquainted.withLock { $0 = present }
     }
 
     /// What clients see now.

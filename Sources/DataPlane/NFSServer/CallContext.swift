@@ -147,8 +147,20 @@ struct Call {
     /// Whether only a short request may be executed on the event loop.
     let isShort: Bool
     let client: ClientContext
+    /// How the call is known when it is sent again, and where its answer begins in the output; nil for one that may be
+    /// executed again.
+    var repeatable: (identity: CallIdentity, answerStart: Int)?
 
     var namespace: Namespace { client.namespace }
+
+    /// Keeps the answer, which is written, with the effect of the call.
+    func keepAnswer(_ output: ByteBuffer, _ keeper: ReplyKeeper) {
+        guard let repeatable else { return }
+        output.withUnsafeReadableBytes { bytes in
+            let answer = bytes[(repeatable.answerStart - output.readerIndex)...]
+            keeper.keep(UnsafeRawBufferPointer(rebasing: answer), of: repeatable.identity)
+        }
+    }
 
     mutating func uint32() throws(CallFailure) -> UInt32 {
         do { return try arguments.uint32() } catch { throw .garbage }

@@ -18,9 +18,11 @@ extension NFSProgram {
         try refuseJunction(name, in: target, call)
         let execution = call.execution
         let result = try attempt { () throws(FileError) in
-            try target.volume.create(name, in: target.reference, mode: mode, as: target.credentials, execution)
+            try target.volume.create(name, in: target.reference, mode: mode, as: target.credentials, execution) {
+                writeCreated($0, $1, $2, target, call, &output)
+            }
         }
-        return writeCreated(result, target, call, &output)
+        return .answeredWhenDurable(target.volume, result.ticket)
     }
 
     static func makeDirectory(_ call: inout Call, _ output: inout ByteBuffer) throws(CallFailure) -> CallOutcome {
@@ -36,9 +38,9 @@ extension NFSProgram {
                 attributes: changes,
                 as: target.credentials,
                 execution
-            )
+            ) { writeCreated($0, $1, $2, target, call, &output) }
         }
-        return writeCreated(result, target, call, &output)
+        return .answeredWhenDurable(target.volume, result.ticket)
     }
 
     static func symbolicLink(_ call: inout Call, _ output: inout ByteBuffer) throws(CallFailure) -> CallOutcome {
@@ -56,9 +58,9 @@ extension NFSProgram {
                 attributes: changes,
                 as: target.credentials,
                 execution
-            )
+            ) { writeCreated($0, $1, $2, target, call, &output) }
         }
-        return writeCreated(result, target, call, &output)
+        return .answeredWhenDurable(target.volume, result.ticket)
     }
 
     static func makeNode(_ call: inout Call, _ output: inout ByteBuffer) throws(CallFailure) -> CallOutcome {
@@ -88,23 +90,25 @@ extension NFSProgram {
                 attributes: changes,
                 as: target.credentials,
                 execution
-            )
+            ) { writeCreated($0, $1, $2, target, call, &output) }
         }
-        return writeCreated(result, target, call, &output)
+        return .answeredWhenDurable(target.volume, result.ticket)
     }
 
     private static func writeCreated(
-        _ result: CreateResult,
+        _ object: FileAttributes,
+        _ directory: WeakCacheConsistency,
+        _ keeper: ReplyKeeper,
         _ target: FileTarget,
         _ call: Call,
         _ output: inout ByteBuffer
-    ) -> CallOutcome {
+    ) {
         let msid = target.volume.msid
         output.writeStatus(.ok)
         output.writeXDR(true)
-        output.writeHandle(FileHandle(msid: msid, reference: result.object.reference), key: call.namespace.handleKey)
-        output.writePostOperation(result.object, msid: msid)
-        output.writeConsistency(result.directory, msid: msid)
-        return .answeredWhenDurable(target.volume, result.ticket)
+        output.writeHandle(FileHandle(msid: msid, reference: object.reference), key: call.namespace.handleKey)
+        output.writePostOperation(object, msid: msid)
+        output.writeConsistency(directory, msid: msid)
+        call.keepAnswer(output, keeper)
     }
 }

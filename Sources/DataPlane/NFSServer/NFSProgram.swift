@@ -72,18 +72,29 @@ enum NFSProgram {
         var guardTime: Timestamp?
         if try call.bool() { guardTime = Timestamp(seconds: Int64(try call.uint32()), nanoseconds: try call.uint32()) }
         let execution = call.execution
-        let (consistency, ticket) = try attempt { () throws(FileError) in
+        let (_, ticket) = try attempt { () throws(FileError) in
             try target.volume.setAttributes(
                 changes,
                 of: target.reference,
                 guardChangeTime: guardTime,
                 as: target.credentials,
                 execution
-            )
+            ) { writeChanged($0, $1, target, call, &output) }
         }
+        return .answeredWhenDurable(target.volume, ticket)
+    }
+
+    /// Writes the answer of SETATTR, REMOVE and RMDIR.
+    private static func writeChanged(
+        _ consistency: WeakCacheConsistency,
+        _ keeper: ReplyKeeper,
+        _ target: FileTarget,
+        _ call: Call,
+        _ output: inout ByteBuffer
+    ) {
         output.writeStatus(.ok)
         output.writeConsistency(consistency, msid: target.volume.msid)
-        return .answeredWhenDurable(target.volume, ticket)
+        call.keepAnswer(output, keeper)
     }
 
     private static func access(_ call: inout Call, _ output: inout ByteBuffer) throws(CallFailure) -> CallOutcome {
@@ -252,13 +263,17 @@ enum NFSProgram {
         let name = try call.name()
         try refuseJunction(name, in: target, call)
         let execution = call.execution
-        let (consistency, ticket) = try attempt { () throws(FileError) in
-            isDirectory
-                ? try target.volume.removeDirectory(name, from: target.reference, as: target.credentials, execution)
-                : try target.volume.remove(name, from: target.reference, as: target.credentials, execution)
+        let (_, ticket) = try attempt { () throws(FileError) in
+            let (volume, directory, caller) = (target.volume, target.reference, target.credentials)
+            if isDirectory {
+                return try volume.removeDirectory(name, from: directory, as: caller, execution) {
+                    writeChanged($0, $1, target, call, &output)
+                }
+            }
+            return try volume.remove(name, from: directory, as: caller, execution) {
+                writeChanged($0, $1, target, call, &output)
+            }
         }
-        output.writeStatus(.ok)
-        output.writeConsistency(consistency, msid: target.volume.msid)
         return .answeredWhenDurable(target.volume, ticket)
     }
 
@@ -290,11 +305,13 @@ enum NFSProgram {
                 in: to.reference,
                 as: from.credentials,
                 execution
-            )
+            ) { consistencyFrom, consistencyTo, keeper in
+                output.writeStatus(.ok)
+                output.writeConsistency(consistencyFrom, msid: from.volume.msid)
+                output.writeConsistency(consistencyTo, msid: from.volume.msid)
+                call.keepAnswer(output, keeper)
+            }
         }
-        output.writeStatus(.ok)
-        output.writeConsistency(outcome.from, msid: from.volume.msid)
-        output.writeConsistency(outcome.to, msid: from.volume.msid)
         return .answeredWhenDurable(from.volume, outcome.ticket)
     }
 
@@ -313,11 +330,13 @@ enum NFSProgram {
                 in: directory.reference,
                 as: directory.credentials,
                 execution
-            )
+            ) { attributes, consistency, keeper in
+                output.writeStatus(.ok)
+                output.writePostOperation(attributes, msid: object.volume.msid)
+                output.writeConsistency(consistency, msid: object.volume.msid)
+                call.keepAnswer(output, keeper)
+            }
         }
-        output.writeStatus(.ok)
-        output.writePostOperation(outcome.object, msid: object.volume.msid)
-        output.writeConsistency(outcome.directory, msid: object.volume.msid)
         return .answeredWhenDurable(object.volume, outcome.ticket)
     }
 }

@@ -120,7 +120,9 @@ package enum NFSServer {
             }
         }
         let start = output.writerIndex
-        let outcome = run(procedure, header.xid, call, &output)
+        var repeatable = call
+        repeatable.repeatable = (key.call, start)
+        let outcome = run(procedure, header.xid, repeatable, &output)
         // A request that would block stays claimed: the worker that runs it again finishes it.
         let bytes = output.getBytes(at: start, length: output.writerIndex - start) ?? []
         switch outcome {

@@ -32,6 +32,7 @@ extension NFSConnection {
             ForwardingLink.Callbacks(
                 answered: { [self] in takeForwarded($0, requestBytes: $1) },
                 burstEnded: { [self] in
+                    if gate.current != .open { forwarder?.acknowledge() }
                     flush()
                     adjustReading()
                 },

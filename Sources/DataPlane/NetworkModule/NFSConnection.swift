@@ -484,6 +484,9 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         }
     }
 
+    /// Acknowledges at once what has come from other nodes.
+    func acknowledgeAnswers() { eventLoop.execute { [self] in forwarder?.acknowledge() } }
+
     /// Waits until the socket is closed.
     func ended() async {
         let channel = try? await eventLoop.submit { [self] in context?.channel }.get()

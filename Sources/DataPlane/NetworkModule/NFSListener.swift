@@ -142,6 +142,9 @@ package final class NFSListener: Sendable {
         await registry.flushed(deadline: deadline, environment: environment)
     }
 
+    /// Acknowledges at once what other nodes have answered: they wait for it after the gate was held.
+    package func acknowledgeAnswers() { for connection in registry.all { connection.acknowledgeAnswers() } }
+
     /// Waits until what other nodes have answered was taken from their links; false at the deadline.
     package func tookAnswers(deadline: UInt64, environment: Environment) async -> Bool {
         for connection in registry.all {

@@ -53,6 +53,9 @@ final class RequestForwarder {
         for link in links.values { link.setReading(isReading) }
     }
 
+    /// Acknowledges at once what has come.
+    func acknowledge() { for link in links.values { link.acknowledge() } }
+
     /// Whether every answer that has come was given to the client's connection.
     var hasTakenAnswers: Bool { links.values.allSatisfy(\.hasTakenAnswers) }
 

@@ -45,7 +45,8 @@ struct ReplicationAnswer: Equatable, Sendable {
 ///     intervalEnd  type 1 | the interval's last records
 ///     commitPart   type 1 | a part of a commit's records, cut anywhere
 enum ReplicationMessage: Equatable, Sendable {
-    static let version: UInt8 = 1
+    /// 2: synchronous streams carry the answers that volumes keep.
+    static let version: UInt8 = 2
 
     enum Kind: UInt8 {
         case request = 16

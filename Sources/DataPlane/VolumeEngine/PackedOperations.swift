@@ -45,6 +45,13 @@ struct PackedOperations {
         DatabaseKey.appendChanged(volume, epoch, key, to: &block)
     }
 
+    /// Writes answers that are kept into their slot.
+    mutating func putReplies(_ volume: VolumeMSID, slot: UInt32, _ value: UnsafeRawBufferPointer) {
+        begin(DatabaseKey.replyLength, UInt32(value.count))
+        DatabaseKey.appendReply(volume, slot, to: &block)
+        block.append(raw: value)
+    }
+
     /// Adds what is in `other` behind what is here.
     mutating func append(_ other: PackedOperations) {
         close()

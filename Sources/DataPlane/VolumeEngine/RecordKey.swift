@@ -54,6 +54,7 @@ package struct RecordKey: Hashable, Sendable, Comparable {
 ///     freed      msid 8 | 0x13   | segment 4 | block 4
 ///     removal    msid 8 | 0x14   | epoch 4          a snapshot that is being deleted
 ///     checkpoint msid 8 | 0x15
+///     reply      msid 8 | 0x16   | slot 4
 ///     volume     0 x 8  | 0x01   | msid 8
 ///     deletion   0 x 8  | 0x02   | msid 8           a volume that is being deleted
 ///     commit     0 x 8  | 0x03                      number of the last commit of the aggregate
@@ -69,6 +70,9 @@ enum DatabaseKey {
     static let freedKind: UInt8 = 0x13
     static let removalKind: UInt8 = 0x14
     static let checkpointKind: UInt8 = 0x15
+    /// Answers of calls that must not be executed twice (`ReplyRing`).
+    static let replyKind: UInt8 = 0x16
+    static let replyLength = 13
     static let volumeKind: UInt8 = 0x01
     static let deletionKind: UInt8 = 0x02
     /// Number of the last commit of the aggregate.
@@ -112,6 +116,12 @@ enum DatabaseKey {
         writer.append(kind)
         writer.appendBigEndian(part)
         return writer.bytes
+    }
+
+    static func appendReply(_ volume: VolumeMSID, _ slot: UInt32, to writer: inout ByteWriter) {
+        writer.appendBigEndian(volume.rawValue)
+        writer.append(replyKind)
+        writer.appendBigEndian(slot)
     }
 
     /// The first bytes of all keys of a kind.

@@ -20,6 +20,10 @@ package struct ReplicaRecord: Sendable {
         case snapshot(Snapshot, usedInodes: UInt64)
         /// Counters of the volume that a replica takes over.
         case properties(VolumeProperties)
+        /// Answers that are kept, as their slot has them in the database.
+        case reply([UInt8])
+        /// Begins the answers of a stream: what the replica has kept before is void. The number of the next slot.
+        case replies(next: UInt64)
     }
 
     var key: RecordKey
@@ -54,6 +58,18 @@ package struct ReplicaRecord: Sendable {
         body = .snapshot(snapshot, usedInodes: usedInodes)
     }
 
+    init(reply value: [UInt8], epoch: Epoch) {
+        key = RecordKey(.inode, 0)
+        self.epoch = epoch
+        body = .reply(value)
+    }
+
+    init(repliesUpTo next: UInt64, epoch: Epoch) {
+        key = RecordKey(.inode, 0)
+        self.epoch = epoch
+        body = .replies(next: next)
+    }
+
     init(properties: VolumeProperties) {
         key = RecordKey(.inode, 0)
         epoch = properties.epoch
@@ -68,6 +84,8 @@ package struct ReplicaRecord: Sendable {
 ///     chunk     present 8 | changed 8 | checksum 4 for each present block | 4096 bytes for each changed present block
 ///     properties  count 4 | the volume's own record
 ///     snapshot  uuid 16 | created 8 + 4 | used inodes 8 | count 4 | name
+///     reply     count 4 | the value of a slot of answers that are kept
+///     replies   next 8
 enum ReplicaRecordCoding {
     static let valueTag: UInt8 = 1
     static let chunkTag: UInt8 = 2
@@ -75,6 +93,8 @@ enum ReplicaRecordCoding {
     static let removedTag: UInt8 = 4
     static let snapshotTag: UInt8 = 5
     static let propertiesTag: UInt8 = 6
+    static let replyTag: UInt8 = 7
+    static let repliesTag: UInt8 = 8
 
     /// Appends a record; `readBlocks` appends the verified bytes of an extent.
     static func encode(
@@ -102,6 +122,12 @@ enum ReplicaRecordCoding {
             var value = ByteWriter(capacity: 128)
             properties.encode(into: &value)
             writer.append(counted: value.bytes)
+        case .reply(let value):
+            header(replyTag)
+            writer.append(counted: value)
+        case .replies(let next):
+            header(repliesTag)
+            writer.append(next)
         }
     }
 
@@ -183,6 +209,8 @@ enum ReplicaRecordCoding {
         case removed
         case snapshot(Snapshot, usedInodes: UInt64)
         case properties(VolumeProperties)
+        case reply(UnsafeRawBufferPointer)
+        case replies(next: UInt64)
     }
 
     static func decode(_ reader: inout ByteReader) throws(ByteFormatError) -> Incoming {
@@ -220,6 +248,8 @@ enum ReplicaRecordCoding {
             return .snapshot(Snapshot(uuid: uuid, name: name, epoch: epoch, createTime: time), usedInodes: usedInodes)
         case propertiesTag:
             return .properties(try VolumeProperties.decode(try reader.readMemory(Int(try reader.read(UInt32.self)))))
+        case replyTag: return .reply(try reader.readMemory(Int(try reader.read(UInt32.self))))
+        case repliesTag: return .replies(next: try reader.read())
         default: throw ByteFormatError("\(tag) is no record body")
         }
     }

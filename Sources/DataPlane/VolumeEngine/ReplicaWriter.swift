@@ -131,7 +131,18 @@ package final class ReplicaWriter {
             note(record, isTombstone: false, hasOlder: hasOlder)
         case .chunk(let chunk): try applyChunk(record, chunk)
         case .tombstone, .removed: try applyDeletion(record)
+        case .reply(let value): try applyReply(value)
+        case .replies(let next):
+            (stage.areRepliesVoid, stage.nextReply) = (true, next)
+            for key in try volume.storedReplyKeys() { stage.versions.delete(key) }
         }
+    }
+
+    private func applyReply(_ value: UnsafeRawBufferPointer) throws(StorageError) {
+        let sequence: UInt64
+        do { sequence = try ReplyRing.sequence(value) } catch { throw Self.malformed("\(error)") }
+        stage.versions.putReplies(volume.msid, slot: ReplyRing.slot(sequence), value)
+        stage.nextReply = max(stage.nextReply, sequence + 1)
     }
 
     private func applyDeletion(_ record: ReplicaRecordCoding.Incoming) throws(StorageError) {
@@ -341,6 +352,10 @@ private struct ReplicaStage {
     var allocated: [BlockExtent] = []
     /// Blocks that no record refers to any more.
     var freed: [BlockExtent] = []
+    /// Whether a stream has begun its answers: only those that came since are kept.
+    var areRepliesVoid = false
+    /// The number of the next slot of answers.
+    var nextReply: UInt64 = 1
 }
 
 extension VolumeCore {
@@ -358,6 +373,7 @@ extension VolumeCore {
         }
         for snapshot in stage.snapshots { adopt(snapshot) }
         if let properties = stage.properties { adopt(properties) }
+        nextReply = stage.areRepliesVoid ? stage.nextReply : max(nextReply, stage.nextReply)
     }
 
     /// Gives blocks back that were written and that no record ever referred to.

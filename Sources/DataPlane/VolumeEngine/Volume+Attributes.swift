@@ -115,11 +115,19 @@ extension Volume {
         of reference: FileReference,
         guardChangeTime: Timestamp?,
         as credentials: Credentials,
-        _ execution: Execution
+        _ execution: Execution,
+        answer: ChangeAnswer = { _, _ in }
     ) throws(FileError) -> (WeakCacheConsistency, CommitTicket) {
         try checkWritable(reference)
         if changes.sizeBytes != nil {
-            return try setSize(changes, of: reference, guardChangeTime: guardChangeTime, as: credentials, execution)
+            return try setSize(
+                changes,
+                of: reference,
+                guardChangeTime: guardChangeTime,
+                as: credentials,
+                execution,
+                answer
+            )
         }
         let now = now
         return try transact(execution) { (core) throws(CoreFailure) in
@@ -130,10 +138,9 @@ extension Volume {
             core.touch(record)
             Self.apply(changes, to: &record.content!, by: credentials, now: now)
             record.content!.change = core.nextChange()
-            return (
-                WeakCacheConsistency(before: before, after: record.attributes),
-                CommitTicket(rawValue: core.pending.number)
-            )
+            let consistency = WeakCacheConsistency(before: before, after: record.attributes)
+            answer(consistency, ReplyKeeper(core))
+            return (consistency, CommitTicket(rawValue: core.pending.number))
         }
     }
 

@@ -34,6 +34,16 @@ private struct ConsistencyWalk {
 
     mutating func snapshot(_ epoch: Epoch) { snapshots.append(epoch) }
 
+    mutating func reply(_ slot: UInt32, _ value: UnsafeRawBufferPointer, next: UInt64) {
+        do throws(ByteFormatError) {
+            let sequence = try ReplyRing.sequence(value)
+            if ReplyRing.slot(sequence) != slot {
+                findings.append("the answers \(sequence) that are kept are in slot \(slot), which is not their own")
+            }
+            if sequence >= next { findings.append("the answers \(sequence) that are kept are yet to be given") }
+        } catch { findings.append("the answers that are kept in slot \(slot) cannot be read: \(error)") }
+    }
+
     mutating func version(_ key: RecordKey, _ epoch: Epoch, _ value: UnsafeRawBufferPointer) {
         let isActive = key != current
         if !isActive && !snapshots.contains(where: { epoch <= $0 && $0 < newerEpoch }) {
@@ -161,7 +171,7 @@ private struct ConsistencyWalk {
 extension Volume {
     /// Walks all metadata and says what is not as it should be; empty when all is well.
     package func checkConsistency() throws(StorageError) -> [String] {
-        let (iterator, properties) = openIteratorBox()
+        let (iterator, properties, nextReply) = openIteratorBox()
         var walk = ConsistencyWalk(properties: properties)
         try iterator.use { (iterator) throws(StorageError) in
             var prefix = ByteWriter(capacity: 8)
@@ -175,6 +185,9 @@ extension Volume {
                 } else if iterator.key.count == 13, iterator.key[8] == DatabaseKey.snapshotKind {
                     let epoch = UInt32(bigEndian: iterator.key.loadUnaligned(fromByteOffset: 9, as: UInt32.self))
                     walk.snapshot(Epoch(rawValue: epoch))
+                } else if iterator.key.count == DatabaseKey.replyLength, iterator.key[8] == DatabaseKey.replyKind {
+                    let slot = UInt32(bigEndian: iterator.key.loadUnaligned(fromByteOffset: 9, as: UInt32.self))
+                    walk.reply(slot, iterator.value, next: nextReply)
                 } else if let found = DatabaseKey.parseVersion(iterator.key) {
                     walk.version(found.key, found.epoch, iterator.value)
                 }
@@ -186,16 +199,16 @@ extension Volume {
     }
 
     /// An iterator over a state in which everything that was ordered is in the database.
-    private func openIteratorBox() -> (IteratorBox, VolumeProperties) {
+    private func openIteratorBox() -> (IteratorBox, VolumeProperties, nextReply: UInt64) {
         let box = IteratorBox()
         while true {
             flush()
-            let properties = locked { () -> VolumeProperties? in
+            let found = locked { () -> (VolumeProperties, UInt64)? in
                 guard core.pending.isEmpty, core.committing.isEmpty else { return nil }
                 box.iterator = context.database.iterator(.ordered)
-                return core.properties
+                return (core.properties, core.nextReply)
             }
-            if let properties { return (box, properties) }
+            if let found { return (box, found.0, found.1) }
         }
     }
 }

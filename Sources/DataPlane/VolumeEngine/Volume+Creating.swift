@@ -17,7 +17,8 @@ extension Volume {
         in directory: FileReference,
         mode: CreateMode,
         as credentials: Credentials,
-        _ execution: Execution
+        _ execution: Execution,
+        answer: CreateAnswer = { _, _, _ in }
     ) throws(FileError) -> CreateResult {
         var object = NewObject(type: .regular, mode: 0)
         var changes = AttributeChanges()
@@ -27,10 +28,10 @@ extension Volume {
         }
         object.mode = changes.mode ?? 0
         do throws(FileError) {
-            return try make(name, directory, object, changes, credentials, execution)
+            return try make(name, directory, object, changes, credentials, execution, answer)
         } catch {
             guard error == .exists else { throw error }
-            return try existing(name, directory, mode, credentials, execution)
+            return try existing(name, directory, mode, credentials, execution, answer)
         }
     }
 
@@ -40,7 +41,8 @@ extension Volume {
         _ directory: FileReference,
         _ mode: CreateMode,
         _ credentials: Credentials,
-        _ execution: Execution
+        _ execution: Execution,
+        _ answer: CreateAnswer
     ) throws(FileError) -> CreateResult {
         if case .guarded = mode { throw .exists }
         let found = try lookup(name, in: directory, as: credentials, execution)
@@ -54,23 +56,20 @@ extension Volume {
             }
             guard made == verifier, verifier != 0 else { throw .exists }
             // The first CREATE may still be on its way to the disk: the answer waits for everything up to now.
-            let ticket = locked {
-                CommitTicket(rawValue: core.pending.isEmpty ? core.pending.number - 1 : core.pending.number)
-            }
-            return CreateResult(object: found.object, directory: consistency, ticket: ticket)
+            answer(found.object, consistency, .withoutEffect)
+            return CreateResult(object: found.object, directory: consistency, ticket: orderedTicket)
         case .unchecked(let changes):
             guard let size = changes.sizeBytes else {
-                let ticket = locked {
-                    CommitTicket(rawValue: core.pending.isEmpty ? core.pending.number - 1 : core.pending.number)
-                }
-                return CreateResult(object: found.object, directory: consistency, ticket: ticket)
+                answer(found.object, consistency, .withoutEffect)
+                return CreateResult(object: found.object, directory: consistency, ticket: orderedTicket)
             }
             let (cut, ticket) = try setAttributes(
                 AttributeChanges(sizeBytes: size),
                 of: found.object.reference,
                 guardChangeTime: nil,
                 as: credentials,
-                execution
+                execution,
+                answer: { cut, keeper in answer(cut.after, consistency, keeper) }
             )
             return CreateResult(object: cut.after, directory: consistency, ticket: ticket)
         }
@@ -90,10 +89,11 @@ extension Volume {
         in directory: FileReference,
         attributes: AttributeChanges,
         as credentials: Credentials,
-        _ execution: Execution
+        _ execution: Execution,
+        answer: CreateAnswer = { _, _, _ in }
     ) throws(FileError) -> CreateResult {
         let object = NewObject(type: .directory, mode: attributes.mode ?? 0o755)
-        return try make(name, directory, object, attributes, credentials, execution)
+        return try make(name, directory, object, attributes, credentials, execution, answer)
     }
 
     /// SYMLINK: a symbolic link.
@@ -103,12 +103,13 @@ extension Volume {
         target: [UInt8],
         attributes: AttributeChanges,
         as credentials: Credentials,
-        _ execution: Execution
+        _ execution: Execution,
+        answer: CreateAnswer = { _, _, _ in }
     ) throws(FileError) -> CreateResult {
         guard target.count <= VolumeLimits.linkTargetBytesMax else { throw .nameTooLong }
         guard !target.isEmpty, !target.contains(0) else { throw .invalid }
         let object = NewObject(type: .symbolicLink, mode: attributes.mode ?? 0o777, target: target)
-        return try make(name, directory, object, attributes, credentials, execution)
+        return try make(name, directory, object, attributes, credentials, execution, answer)
     }
 
     /// MKNOD: a device, socket or named pipe.
@@ -118,7 +119,8 @@ extension Volume {
         _ kind: SpecialFile,
         attributes: AttributeChanges,
         as credentials: Credentials,
-        _ execution: Execution
+        _ execution: Execution,
+        answer: CreateAnswer = { _, _, _ in }
     ) throws(FileError) -> CreateResult {
         var object = NewObject(type: .socket, mode: attributes.mode ?? 0)
         switch kind {
@@ -130,7 +132,7 @@ extension Volume {
         case .namedPipe: object.type = .namedPipe
         }
         if credentials.user != 0 && (object.type == .blockDevice || object.type == .characterDevice) { throw .notOwner }
-        return try make(name, directory, object, attributes, credentials, execution)
+        return try make(name, directory, object, attributes, credentials, execution, answer)
     }
 
     private func make(
@@ -139,7 +141,8 @@ extension Volume {
         _ object: NewObject,
         _ changes: AttributeChanges,
         _ credentials: Credentials,
-        _ execution: Execution
+        _ execution: Execution,
+        _ answer: CreateAnswer
     ) throws(FileError) -> CreateResult {
         try checkWritable(directory)
         try Self.checkNewName(name)
@@ -161,11 +164,13 @@ extension Volume {
             core.add(name, at: place, to: parent, object: record)
             core.stamp(parent, now, record.content!.change)
             if object.type == .directory { parent.content!.linkCount += 1 }
-            return CreateResult(
+            let result = CreateResult(
                 object: record.attributes,
                 directory: WeakCacheConsistency(before: before, after: parent.attributes),
                 ticket: CommitTicket(rawValue: core.pending.number)
             )
+            answer(result.object, result.directory, ReplyKeeper(core))
+            return result
         }
     }
 

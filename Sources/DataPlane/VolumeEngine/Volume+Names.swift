@@ -187,9 +187,10 @@ extension Volume {
         _ name: UnsafeRawBufferPointer,
         from directory: FileReference,
         as credentials: Credentials,
-        _ execution: Execution
+        _ execution: Execution,
+        answer: ChangeAnswer = { _, _ in }
     ) throws(FileError) -> (WeakCacheConsistency, CommitTicket) {
-        try removeEntry(name, directory, credentials, execution, isDirectory: false)
+        try removeEntry(name, directory, credentials, execution, isDirectory: false, answer)
     }
 
     /// RMDIR: removes an empty directory.
@@ -197,11 +198,12 @@ extension Volume {
         _ name: UnsafeRawBufferPointer,
         from directory: FileReference,
         as credentials: Credentials,
-        _ execution: Execution
+        _ execution: Execution,
+        answer: ChangeAnswer = { _, _ in }
     ) throws(FileError) -> (WeakCacheConsistency, CommitTicket) {
         if name.elementsEqual([46]) { throw .invalid }
         if name.elementsEqual([46, 46]) { throw .notEmpty }
-        return try removeEntry(name, directory, credentials, execution, isDirectory: true)
+        return try removeEntry(name, directory, credentials, execution, isDirectory: true, answer)
     }
 
     private func removeEntry(
@@ -209,7 +211,8 @@ extension Volume {
         _ directory: FileReference,
         _ credentials: Credentials,
         _ execution: Execution,
-        isDirectory: Bool
+        isDirectory: Bool,
+        _ answer: ChangeAnswer
     ) throws(FileError) -> (WeakCacheConsistency, CommitTicket) {
         try checkWritable(directory)
         try Self.checkNewName(name)
@@ -242,10 +245,9 @@ extension Volume {
             }
             core.dropLink(object, smallChunks: chunks, now, change)
             core.dropTarget(of: object)
-            return (
-                WeakCacheConsistency(before: before, after: parent.attributes),
-                CommitTicket(rawValue: core.pending.number)
-            )
+            let consistency = WeakCacheConsistency(before: before, after: parent.attributes)
+            answer(consistency, ReplyKeeper(core))
+            return (consistency, CommitTicket(rawValue: core.pending.number))
         }
     }
 
@@ -255,7 +257,8 @@ extension Volume {
         to name: UnsafeRawBufferPointer,
         in directory: FileReference,
         as credentials: Credentials,
-        _ execution: Execution
+        _ execution: Execution,
+        answer: LinkAnswer = { _, _, _ in }
     ) throws(FileError) -> (object: FileAttributes, directory: WeakCacheConsistency, ticket: CommitTicket) {
         try checkWritable(reference, directory)
         try Self.checkNewName(name)
@@ -278,10 +281,10 @@ extension Volume {
             object.content!.linkCount += 1
             object.content!.changeTime = now
             object.content!.change = change
-            return (
-                object.attributes, WeakCacheConsistency(before: before, after: parent.attributes),
-                CommitTicket(rawValue: core.pending.number)
-            )
+            let consistency = WeakCacheConsistency(before: before, after: parent.attributes)
+            let attributes = object.attributes
+            answer(attributes, consistency, ReplyKeeper(core))
+            return (attributes, consistency, CommitTicket(rawValue: core.pending.number))
         }
     }
 }

@@ -77,6 +77,7 @@ extension Volume {
             firstCommit: 1
         )
         core.begunRemovals = scan.removals
+        core.nextReply = scan.nextReply
         let volume = Volume(msid: msid, context: context, segments: segments, core: core, durable: 0)
         volume.locked {
             core.pending.hasProperties = true
@@ -211,6 +212,7 @@ private struct VolumeScan {
     var liveBlocks: [UInt32: Int] = [:]
     var deferred: [DeferredWrite] = []
     var freed: [BlockExtent] = []
+    var nextReply: UInt64 = 1
 
     init(_ msid: VolumeMSID, _ context: AggregateContext) throws(StorageError) {
         let iterator = context.database.iterator(.ordered)
@@ -254,6 +256,9 @@ private struct VolumeScan {
         case DatabaseKey.freedKind:
             let start = BlockLocation(rawValue: try keyReader.readBigEndian())
             freed.append(BlockExtent(start: start, count: Int(try reader.read(UInt32.self))))
+        case DatabaseKey.replyKind:
+            // One that is damaged is told when the answers are read.
+            if let sequence = try? ReplyRing.sequence(value) { nextReply = max(nextReply, sequence + 1) }
         default: break
         }
     }

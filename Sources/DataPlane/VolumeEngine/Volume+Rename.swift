@@ -8,7 +8,8 @@ extension Volume {
         to newName: UnsafeRawBufferPointer,
         in newDirectory: FileReference,
         as credentials: Credentials,
-        _ execution: Execution
+        _ execution: Execution,
+        answer: RenameAnswer = { _, _, _ in }
     ) throws(FileError) -> (from: WeakCacheConsistency, to: WeakCacheConsistency, ticket: CommitTicket) {
         try checkWritable(directory, newDirectory)
         for name in [name, newName] {
@@ -19,7 +20,10 @@ extension Volume {
         let now = now
         return try transact(execution) { (core) throws(CoreFailure) in
             let rename = try Renaming(core, name, directory, newName, newDirectory, credentials)
-            return rename.perform(core, newName, now)
+            let outcome = rename.perform(core, newName, now)
+            // Two names of one file stay as they are, and do so again.
+            answer(outcome.from, outcome.to, outcome.ticket == .durable ? .withoutEffect : ReplyKeeper(core))
+            return outcome
         }
     }
 }

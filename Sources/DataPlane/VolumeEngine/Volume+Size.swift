@@ -10,7 +10,8 @@ extension Volume {
         of reference: FileReference,
         guardChangeTime: Timestamp?,
         as credentials: Credentials,
-        _ execution: Execution
+        _ execution: Execution,
+        _ answer: ChangeAnswer
     ) throws(FileError) -> (WeakCacheConsistency, CommitTicket) {
         let size = changes.sizeBytes!
         guard size <= VolumeLimits.fileSizeBytesMax else { throw .fileTooBig }
@@ -26,7 +27,7 @@ extension Volume {
             if let old = plan.tailBlock { tail = try rewriteTail(old.location, old.checksum, size, execution) }
             let outcome: (WeakCacheConsistency, CommitTicket)?
             do throws(FileError) {
-                outcome = try performCut(changes, reference, guardChangeTime, credentials, tail, execution)
+                outcome = try performCut(changes, reference, guardChangeTime, credentials, tail, execution, answer)
             } catch {
                 if let tail { giveUp(tail.extent) }
                 throw error
@@ -133,7 +134,8 @@ extension Volume {
         _ guardChangeTime: Timestamp?,
         _ credentials: Credentials,
         _ tail: (block: UInt64, extent: BlockExtent, checksum: UInt32, old: BlockLocation)?,
-        _ execution: Execution
+        _ execution: Execution,
+        _ answer: ChangeAnswer
     ) throws(FileError) -> (WeakCacheConsistency, CommitTicket)? {
         let size = changes.sizeBytes!
         let now = now
@@ -174,10 +176,9 @@ extension Volume {
             if credentials.user != 0 && changes.mode == nil { record.content!.mode &= ~0o6000 }
             record.content!.sizeBytes = size
             record.content!.change = core.nextChange()
-            return (
-                WeakCacheConsistency(before: before, after: record.attributes),
-                CommitTicket(rawValue: core.pending.number)
-            )
+            let consistency = WeakCacheConsistency(before: before, after: record.attributes)
+            answer(consistency, ReplyKeeper(core))
+            return (consistency, CommitTicket(rawValue: core.pending.number))
         }
     }
 

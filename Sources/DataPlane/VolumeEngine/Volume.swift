@@ -289,7 +289,8 @@ package final class Volume: @unchecked Sendable {
         }
     }
 
-    /// From the next commit on, every commit also goes to `mirror`. Returns the snapshot that the stream follows.
+    /// From the next commit on, every commit also goes to `mirror`, and so do the answers that are kept. Returns the
+    /// snapshot that the stream follows.
     ///
     /// The snapshot is taken in the same step, so that what lies before it can be transferred while the stream waits.
     package func attach(
@@ -297,12 +298,18 @@ package final class Volume: @unchecked Sendable {
         snapshot uuid: ObjectUUID,
         name: String
     ) throws(StorageError) -> Snapshot {
-        try createSnapshot(name: name, uuid: uuid) {
+        let snapshot = try createSnapshot(name: name, uuid: uuid) {
             self.mirror = mirror
             self.isMirrorInSync = false
             self.mirrorConfirmed = 0
             self.core.pending.isMirrored = true
+            // Before any answer of this stream: those of earlier streams may be of calls whose effect a crash has undone.
+            self.core.pending.mirrored.append(
+                ReplicaRecord(repliesUpTo: self.core.nextReply, epoch: self.core.properties.epoch)
+            )
         }
+        try mirrorReplies()
+        return snapshot
     }
 
     /// From now on clients are answered only when the mirror has confirmed as well.

@@ -25,6 +25,7 @@ extension VolumeCore {
         pending.operations.write(into: batch)
         var writer = ByteWriter(capacity: 1024)
         for record in pending.dirty { encode(record, &writer, into: batch) }
+        encodeReplies(into: batch)
         encodeSpace(into: batch)
         encodeProperties(into: batch)
 

@@ -47,6 +47,8 @@ final class VolumeCore {
     var removal: SnapshotRemoval?
     /// Epochs of the snapshots whose deletion has begun: this one, and those that a crash or an error interrupted.
     var begunRemovals: [Epoch] = []
+    /// The number of the next slot of answers that are kept (`ReplyRing`).
+    var nextReply: UInt64 = 1
     /// Inodes that have become orphans since the reclaimer last looked.
     var newOrphans: [UInt64] = []
 
@@ -404,6 +406,8 @@ struct PendingCommit {
     /// Blocks that nothing refers to once the commit is durable.
     var freed: [BlockExtent] = []
     var touchedSegments: Set<UInt32> = []
+    /// Answers of calls that this commit has the effects of.
+    var replies = PendingReplies()
     /// Small stable writes.
     var deferred: [DeferredWrite] = []
     /// Segments that hold data which is not in `deferred`.
@@ -420,5 +424,7 @@ struct PendingCommit {
 
     init(number: UInt64) { self.number = number }
 
-    var isEmpty: Bool { dirty.isEmpty && operations.isEmpty && freed.isEmpty && !hasProperties && mirrored.isEmpty }
+    var isEmpty: Bool {
+        dirty.isEmpty && operations.isEmpty && freed.isEmpty && !hasProperties && mirrored.isEmpty && replies.isEmpty
+    }
 }

@@ -98,20 +98,14 @@ package struct ClusterRoutes: RouteGroup {
         ])
         var services: [NetworkEndpoint] = []
         for address in call.body.values(at: "remote.ip_addresses") {
-            services.append(try endpoint(address.plain, "remote.ip_addresses"))
+            let service = try endpoint(address.plain, "remote.ip_addresses")
+            guard isSecured || IPv4Address(service.address)?.isLoopback == true else {
+                throw Self.notOnLoopback(service)
+            }
+            services.append(service)
         }
         let service = try call.required(services.first, "remote.ip_addresses")
         let others = Array(services.dropFirst())
-        let unreachable = services.first { IPv4Address($0.address)?.isLoopback != true }
-        if let unreachable, !isSecured {
-            throw ManagementError(
-                .invalid,
-                "peer_address_not_loopback",
-                "'\(unreachable.address)' is not an address in 127.0.0.0/8, and this node has no certificate to show there",
-                remedy: "give the nodes of both clusters certificates (tls in the configuration file)",
-                target: "remote.ip_addresses"
-            )
-        }
         let replication: NetworkEndpoint?
         if let text = try call.string("replication.address") {
             replication = try endpoint(text, "replication.address")
@@ -130,6 +124,16 @@ package struct ClusterRoutes: RouteGroup {
                 try call.string("authentication.passphrase"),
                 "authentication.passphrase"
             )
+        )
+    }
+
+    private static func notOnLoopback(_ service: NetworkEndpoint) -> ManagementError {
+        ManagementError(
+            .invalid,
+            "peer_address_not_loopback",
+            "'\(service.address)' is not an address in 127.0.0.0/8, and this node has no certificate to show there",
+            remedy: "give the nodes of both clusters certificates (tls in the configuration file)",
+            target: "remote.ip_addresses"
         )
     }
 

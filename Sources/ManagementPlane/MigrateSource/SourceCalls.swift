@@ -255,6 +255,7 @@ extension MigrateSource {
             }
             try await crashPoints.reached("source-drain", .after)
             stages.end("drain")
+            async let answered = storage.lastAnswers(of: record.svm)
             let state = try await storage.exportProtocolState(of: record.svm, since: marks).state
             try await crashPoints.reached("source-state", .after)
             stages.end("state")
@@ -262,7 +263,7 @@ extension MigrateSource {
             try await requireInSync(record)
             try await crashPoints.reached("source-snapshot", .after)
             stages.end("final_snapshot")
-            let answers = try await storage.lastAnswers(of: record.svm)
+            let answers = try await answered
             let reply = SourceReply(.held(stages.stages, lastAnswers: answers), attachment: state)
             if heldReplies[call.operation]?.attempt ?? 0 < attempt {
                 heldReplies[call.operation] = HeldReply(attempt: attempt, reply: reply)

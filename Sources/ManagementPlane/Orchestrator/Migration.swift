@@ -171,13 +171,17 @@ package final class Migration: Sendable {
     }
 
     /// Does something on the own cluster that must not fail because a node is away: it comes back, or its partner takes its
-    /// place. Ends when another orchestrator has taken over.
+    /// place and opens what it had. Ends when another orchestrator has taken over.
     func whenNodesAnswer(_ body: () async throws -> Void) async throws {
         var backOff = BackOff(minMilliseconds: 50, maxMilliseconds: 1_000)
+        var failures: UInt64 = 0
         while true {
             do {
                 return try await body()
             } catch let error as MigrateError where error.kind == .nodeAway || error.kind == .failed {
+                // What fails on nodes that answer does not heal for ever.
+                if error.kind == .failed { failures += 1 }
+                guard failures <= 3 * record.options.retriesMax else { throw error }
                 log.warning("a node of this cluster is waited for: \(error)")
                 try await waiting.milliseconds(backOff.next(environment))
                 try await reload()

@@ -46,8 +46,8 @@ enum TakeoverPhase {
         let record = migration.record
         let isImported = migration.remember { $0.importedAttempt == record.attempt }
         if !isImported {
-            // This process is not the one that made the commit: build the service again, and fetch what the clients
-            // were answered, which the source keeps until it is stopped.
+            // This process is not the one that made the commit: build the service again. What had an effect the volumes
+            // bring along (decision 0030); the rest of what the clients were answered the source keeps until it is stopped.
             try await openVolumes(migration)
             try await migration.storage.prepareToServe(record.svm)
             try await fetchProtocolState(migration, record)
@@ -69,13 +69,9 @@ enum TakeoverPhase {
             try await migration.storage.importProtocolState(reply.attachment, of: record.svm)
             migration.remember { $0.importedAttempt = record.attempt }
         } catch let error as MigrateError {
-            migration.log.warning("the source has no protocol state any more: \(error)")
-            try await migration.update {
-                $0.say(
-                    MigrateCode.wrongState,
-                    "both daemons were restarted in the cutover: the duplicate request cache did not move"
-                )
-            }
+            migration.log.notice(
+                "the source has no protocol state any more, and what the volumes keep is all: \(error)"
+            )
         }
     }
 }

@@ -65,7 +65,8 @@ enum TransferPhase {
                 }
                 if verdict == .waitForNode {
                     failures -= 1
-                    migration.log.warning("a node of this cluster or of the source is waited for: \(error)")
+                    migration.log.warning("a node is waited for: \(error)")
+                    try await migration.update { $0.say(MigrateCode.peerUnreachable, "a node is waited for: \(error)") }
                     try await migration.waitInterruptibly(milliseconds: backOff.next(migration.environment))
                     continue
                 }

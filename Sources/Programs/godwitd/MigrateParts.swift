@@ -27,7 +27,7 @@ struct MigrateParts: Sendable {
     private let node: NodeRecord
     private let store: ConfigurationStore
 
-    /// Makes both sides; nothing runs yet. `client` reaches the other nodes and the other clusters.
+    /// Makes both sides; nothing runs yet. `client` reaches the other nodes of the cluster.
     init(
         database: any ReplicatedDatabase,
         controller: StorageController,

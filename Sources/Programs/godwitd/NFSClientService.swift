@@ -235,6 +235,7 @@ final class NFSClientService: ClientService {
 
     func executed(withinMilliseconds milliseconds: UInt64) async -> Bool {
         let deadline = environment.monotonicNanoseconds() + milliseconds * 1_000_000
+        for listener in listeners.withLock({ Array($0.values) }) { listener.acknowledgeAnswers() }
         while service.gate.executing > 0 {
             guard environment.monotonicNanoseconds() < deadline else { return false }
             try? await Task.sleep(nanoseconds: 200_000)

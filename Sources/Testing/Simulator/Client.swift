@@ -42,7 +42,7 @@ final class Client: @unchecked Sendable {
 
     /// What it does until it is told to stop.
     func run() {
-        var mounted = request({ NFSMessages.mount(xid: $0, path: self.path) }, isOnce: false)
+        var mounted = request({ NFSMessages.mount(xid: $0, path: self.path) })
         root = mounted.handle()
         for index in 0..<Self.registersPerClient {
             let name = "register-\(number)-\(index)"
@@ -76,7 +76,7 @@ final class Client: @unchecked Sendable {
         let value = simulation.registers.beginWrite(index)
         // The size of a register never shrinks, so that no read finds the end of an older value.
         let bytes = RegisterChecker.bytes(of: value, count: index % 2 == 0 ? 512 : 12_288)
-        _ = request({ NFSMessages.write(xid: $0, handle, bytes, isStable: true) }, isOnce: false)
+        _ = request({ NFSMessages.write(xid: $0, handle, bytes, isStable: true) })
         simulation.registers.endWrite(index, value)
     }
 
@@ -86,10 +86,10 @@ final class Client: @unchecked Sendable {
         let value = simulation.registers.beginWrite(index)
         let bytes = RegisterChecker.bytes(of: value, count: 8_192)
         while true {
-            var written = request({ NFSMessages.write(xid: $0, handle, bytes, isStable: false) }, isOnce: false)
+            var written = request({ NFSMessages.write(xid: $0, handle, bytes, isStable: false) })
             let before = written.verifier(afterWords: 2)
             scheduler.sleep(generator.spread(1_000_000...50_000_000))
-            var committed = request({ NFSMessages.commit(xid: $0, handle) }, isOnce: false)
+            var committed = request({ NFSMessages.commit(xid: $0, handle) })
             // Another verifier: what was not committed may be lost.
             if committed.verifier(afterWords: 0) == before { break }
         }
@@ -100,7 +100,7 @@ final class Client: @unchecked Sendable {
         let handle = simulation.registers.registers[index].handle
         guard !handle.isEmpty else { return }
         let oldest = simulation.registers.beginRead(index)
-        var answer = request({ NFSMessages.read(xid: $0, handle, count: 16_384) }, isOnce: false)
+        var answer = request({ NFSMessages.read(xid: $0, handle, count: 16_384) })
         if let wrong = simulation.registers.endRead(index, oldest: oldest, answer.data()) {
             simulation.violation("client \(number): \(wrong)")
         }
@@ -110,29 +110,26 @@ final class Client: @unchecked Sendable {
         nextName += 1
         let name = "file-\(number)-\(nextName)"
         _ = create(name)
-        _ = request({ NFSMessages.remove(xid: $0, name, in: self.root) }, isOnce: true)
+        _ = request({ NFSMessages.remove(xid: $0, name, in: self.root) })
     }
 
-    /// Makes a file and gives its handle, which a server that has forgotten its answer tells no more.
+    /// Makes a file and gives its handle.
     private func makeFile(_ name: String) -> [UInt8] {
         var made = create(name)
-        if made.status == NFSStatus.ok.rawValue { return made.createdHandle() }
-        var found = request({ NFSMessages.lookup(xid: $0, name, in: self.root) }, isOnce: false)
-        return found.handle()
+        return made.createdHandle()
     }
 
     private func create(_ name: String) -> NFSMessages.Answer {
-        request({ NFSMessages.create(xid: $0, name, in: self.root) }, isOnce: true)
+        request({ NFSMessages.create(xid: $0, name, in: self.root) })
     }
 
     // MARK: Asking
 
     /// Asks until there is an answer with status 0.
     ///
-    /// - Parameter isOnce: whether executing it twice gives another answer, which only a server that was started again
-    ///   meanwhile may give, since it has forgotten what it answered.
-    private func request(_ make: (UInt32) -> ByteBuffer, isOnce: Bool) -> NFSMessages.Answer {
-        let restarts = simulation.startCount + simulation.lockCount
+    /// Whatever is sent again was executed once at most, whichever daemons died meanwhile: their volumes know what they
+    /// have answered. So no name that is made is there already, and none that is removed is gone.
+    private func request(_ make: (UInt32) -> ByteBuffer) -> NFSMessages.Answer {
         while true {
             nextXID += 1
             let xid = nextXID
@@ -142,10 +139,6 @@ final class Client: @unchecked Sendable {
                 answered += 1
                 return answer
             case .jukebox, .noSpace: scheduler.sleep(generator.spread(50_000_000...500_000_000))
-            case .exists where isOnce && simulation.startCount + simulation.lockCount != restarts,
-                .noEntry where isOnce && simulation.startCount + simulation.lockCount != restarts:
-                answered += 1
-                return answer
             default:
                 simulation.violation("client \(number): an operation was answered with status \(answer.status)")
                 // The run is over.

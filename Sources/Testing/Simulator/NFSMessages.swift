@@ -34,13 +34,6 @@ enum NFSMessages {
         }
     }
 
-    static func lookup(xid: UInt32, _ name: String, in directory: [UInt8]) -> ByteBuffer {
-        call(NFS3.program, NFS3.Procedure.lookup.rawValue, xid: xid) {
-            $0.writeXDROpaque(directory)
-            $0.writeXDROpaque(name.utf8)
-        }
-    }
-
     static func remove(xid: UInt32, _ name: String, in directory: [UInt8]) -> ByteBuffer {
         call(NFS3.program, NFS3.Procedure.remove.rawValue, xid: xid) {
             $0.writeXDROpaque(directory)

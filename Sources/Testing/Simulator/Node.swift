@@ -114,7 +114,6 @@ final class Node: @unchecked Sendable {
     func start() {
         let process = SimulatedProcess(name, node: self)
         self.process = process
-        simulation.startCount += 1
         simulation.trace("\(name) starts")
         process.onDeath = { [self] in ended() }
         spawn { [self] in

@@ -86,7 +86,6 @@ final class SimulatedDisk {
             }
             lastNode = node
         }
-        simulation.lockCount += 1
         return true
     }
 

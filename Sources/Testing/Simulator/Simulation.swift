@@ -36,8 +36,6 @@ final class Simulation: @unchecked Sendable {
     private(set) var user: User!
     /// Daemons that were started.
     var startCount = 0
-    /// Locks of aggregates that were taken: whoever has one does not know what another one has answered.
-    var lockCount = 0
     /// Those of them that another node had had before.
     var handoverCount = 0
     private let watchdog = Watchdog()
