@@ -31,12 +31,29 @@ extension MigrateSource {
                 return try await storage.pass(call, of: record.svm, to: record.owningNode)
             }
             return try await answer(call)
+        } catch let error as MigrateError where error.kind == .fenced {
+            throw await fence(error, of: call)
         } catch let error as MigrateError {
             throw error
         } catch let error as CancellationError {
             throw error
         } catch {
             throw MigrateError(.failed, "\(error)", remedy: "mend the cause; the operation tries again by itself")
+        }
+    }
+
+    /// Tells two fences apart. One is about the caller: another orchestrator has taken its operation over, and it must end.
+    /// The other one is about this node, which the nodes of its cluster refuse as a former owner of the operation: the caller
+    /// would end for nothing, and the operation stand still.
+    private func fence(_ error: MigrateError, of call: SourceCall) async -> MigrateError {
+        do {
+            guard let record = try await records.get(call.operation)?.record else { return error }
+            do throws(MigrateError) { _ = try record.fenced(by: call) } catch { return error }
+            owned.remove(call.operation)
+            return Self.elsewhere(record)
+        } catch {
+            // The caller asks again.
+            return MigrateError(.failed, "\(error)", remedy: "mend the cause; the operation tries again by itself")
         }
     }
 
