@@ -4,21 +4,13 @@ import HostNetwork
 import StorageControl
 import Testing
 
-/// The addresses that a node puts on links of its host, on a pair of links that the tests make.
-@Suite(
-    .serialized,
-    .enabled(if: HostAddressesTests.isPossible, "network links can only be made by root (and with iproute2)")
-)
-struct HostAddressesTests {
+/// What `ip` does for the tests.
+private enum LinkCommand {
+    /// Whether links can be made here.
     static var isPossible: Bool { getuid() == 0 && run("link", "show") }
 
-    private let link = "gwh\(ProcessInfo.processInfo.processIdentifier % 10_000)"
-    private let own = HostAddress("10.95.0.1")!
-    private let foreign = HostAddress("10.95.0.2")!
-    private var place: AddressPlace { AddressPlace(link: link, prefixLength: 24) }
-
     @discardableResult
-    private static func run(_ arguments: String...) -> Bool {
+    static func run(_ arguments: String...) -> Bool {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments = ["ip"] + arguments
@@ -28,16 +20,28 @@ struct HostAddressesTests {
         process.waitUntilExit()
         return process.terminationStatus == 0
     }
+}
+
+/// The addresses that a node puts on links of its host, on a pair of links that the tests make.
+@Suite(
+    .serialized,
+    .enabled(if: LinkCommand.isPossible, "network links can only be made by root (and with iproute2)")
+)
+struct HostAddressesTests {
+    private let link = "gwh\(ProcessInfo.processInfo.processIdentifier % 10_000)"
+    private let own = HostAddress("10.95.0.1")!
+    private let foreign = HostAddress("10.95.0.2")!
+    private var place: AddressPlace { AddressPlace(link: link, prefixLength: 24) }
 
     private func withLink(_ body: (_ noteFile: String) async throws -> Void) async throws {
         let directory = FileManager.default.temporaryDirectory.appending(path: "godwit-\(UUID().uuidString)").path
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         defer {
-            Self.run("link", "del", link)
+            LinkCommand.run("link", "del", link)
             try? FileManager.default.removeItem(atPath: directory)
         }
-        #expect(Self.run("link", "add", link, "type", "veth", "peer", "name", link + "p"))
-        #expect(Self.run("link", "set", link, "up") && Self.run("link", "set", link + "p", "up"))
+        #expect(LinkCommand.run("link", "add", link, "type", "veth", "peer", "name", link + "p"))
+        #expect(LinkCommand.run("link", "set", link, "up") && LinkCommand.run("link", "set", link + "p", "up"))
         try await body(directory + "/addresses")
     }
 
@@ -70,7 +74,7 @@ struct HostAddressesTests {
 
     @Test func anAddressOfTheHostIsRefusedAndStays() async throws {
         try await withLink { noteFile in
-            #expect(Self.run("address", "add", "10.95.0.2/24", "dev", link))
+            #expect(LinkCommand.run("address", "add", "10.95.0.2/24", "dev", link))
             let addresses = try addresses(noteFile)
             let refused = await #expect(throws: ManagementError.self) {
                 try await addresses.bringUp(foreign, at: place, isTakenOver: true)
@@ -93,7 +97,7 @@ struct HostAddressesTests {
                 )
             }
             #expect(absent?.code == "port_not_found")
-            #expect(Self.run("link", "set", link, "down"))
+            #expect(LinkCommand.run("link", "set", link, "down"))
             let down = await #expect(throws: ManagementError.self) {
                 try await addresses.bringUp(own, at: place, isTakenOver: false)
             }
