@@ -126,6 +126,8 @@ package enum GroupStep: Codable, Equatable, Sendable {
         switch self {
         case .drain(let limit), .flush(let limit), .awaitSnapshot(_, let limit): limit + 1_000
         case .transfer(_, _, _, let wait): wait + 5_000
+        // The destination waits for the answer to the point of no return for 3 s.
+        case .surrenderInterfaces: 1_500
         case .takeSnapshot, .createSnapshots, .reconcile, .release: 60_000
         case .deleteSnapshots, .deleteSnapshotsNamed, .deleteStreamSnapshots: 600_000
         case .contentHash: 3_600_000

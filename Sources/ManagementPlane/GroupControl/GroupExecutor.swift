@@ -79,6 +79,7 @@ package final class GroupExecutor: GroupNode {
     private func execute(_ call: GroupCall) async throws -> GroupReply {
         switch call.step {
         case .release:
+            prepared.withLock { $0[call.svm] = nil }
             controller.releaseService(of: call.svm)
             await controller.reconcile()
         case .reconcile(let objects):

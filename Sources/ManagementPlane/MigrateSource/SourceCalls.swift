@@ -28,7 +28,7 @@ extension MigrateSource {
         do {
             if let record = try await recordOfOther(call) {
                 guard !isPassedOn else { throw Self.elsewhere(record) }
-                return try await storage.pass(call, of: record.svm, to: record.owningNode)
+                return try await pass(call, record)
             }
             return try await answer(call)
         } catch let error as MigrateError where error.kind == .fenced {

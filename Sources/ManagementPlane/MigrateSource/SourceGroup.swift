@@ -272,12 +272,22 @@ package struct SourceGroup: SourceStorage {
         try await group.askAll(.reopen(attempt: attempt), of: svm)
     }
 
-    /// Takes the addresses of the hosts away from them. An SVM whose addresses are all of the loopback asks nobody.
+    /// Takes the addresses of the hosts away from them, on the nodes that have any. A node that does not answer is not waited
+    /// for: past the point of no return the destination must serve, and `stop` is repeated until that node has done it.
     package func surrenderInterfaces(of svm: ObjectUUID) async throws {
-        guard group.controller.reconciledConfiguration.lifs(of: svm).contains(where: { $0.place != nil }) else {
-            return
+        let snapshot = try await group.configuration(of: svm)
+        let own = group.controller.node.uuid
+        let nodes = snapshot.lifs(of: svm).filter { $0.place != nil }.map { snapshot.node(serving: $0)?.uuid ?? own }
+        let parts = Set(nodes).sorted().map { Group.Part(node: $0, step: .surrenderInterfaces) }
+        do {
+            try await group.ask(parts, of: svm)
+        } catch let error as MigrateError where error.kind == .nodeAway {
+            group.controller.events.record(
+                name: "lif.leftover",
+                severity: "error",
+                "addresses of SVM \(svm) may stay on a node that does not answer: \(error)"
+            )
         }
-        try await group.askAll(.surrenderInterfaces, of: svm)
     }
 
     /// Closes listeners and connections.

@@ -19,6 +19,18 @@ extension MigrateSource {
         return nil
     }
 
+    /// Passes a call on to the owner of its operation. Past the point of no return the addresses are released without an owner,
+    /// too: clients that are still connected to the nodes that live must find the destination, and nothing else is decided.
+    func pass(_ call: SourceCall, _ record: SourceRecord) async throws -> SourceReply {
+        do {
+            return try await storage.pass(call, of: record.svm, to: record.owningNode)
+        } catch let error as MigrateError where error.kind == .nodeAway {
+            guard case .releaseInterfaces = call.request, record.isPastPointOfNoReturn else { throw error }
+            try await storage(of: record).releaseInterfaces(of: record.svm)
+            return SourceReply(.done)
+        }
+    }
+
     /// Takes over the operations of nodes that are down. Of two that do so one is let through by the record. A commit is
     /// given up in the same stroke, unless the point of no return was first, and the gates of all nodes are reopened.
     package func rehome(from nodes: Set<ObjectUUID>) async throws {

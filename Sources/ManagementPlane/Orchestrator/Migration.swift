@@ -184,7 +184,9 @@ package final class Migration: Sendable {
                 guard failures <= 3 * record.options.retriesMax else { throw error }
                 log.warning("a node of this cluster is waited for: \(error)")
                 try await waiting.milliseconds(backOff.next(environment))
-                try await reload()
+                do { try await reload() } catch let error as DatabaseError {
+                    log.warning("whether another orchestrator has taken over is not known: \(error)")
+                }
             }
         }
     }

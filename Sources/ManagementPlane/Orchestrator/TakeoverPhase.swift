@@ -14,7 +14,8 @@ enum TakeoverPhase {
 
     /// Runs the phase.
     static func run(_ migration: Migration) async throws {
-        guard try await migration.goForward(steps, retry: nil) else { return }
+        // Clients wait: what a node that died had is served by its partner at any moment.
+        guard try await migration.goForward(steps, retry: nil, pauseMillisecondsMax: 500) else { return }
         let now = migration.environment.wallClockNanoseconds()
         try await migration.update {
             try $0.apply(.completeCutover)
@@ -78,14 +79,18 @@ enum TakeoverPhase {
 
 extension Migration {
     /// Runs a saga that only goes forward until it finishes.
-    /// - Parameter retry: The events that say that a failed step waits for its next try, and that it is tried again; nil
-    ///   keeps the state.
+    ///
+    /// - Parameters:
+    ///   - retry: the events that say that a failed step waits for its next try, and that it is tried again; nil keeps the
+    ///     state.
+    ///   - pauseMillisecondsMax: the longest pause before the next try.
     /// - Returns: Whether it finished; false when it is stuck, which ends the operation.
     func goForward(
         _ steps: [SagaStep<Migration>],
-        retry: (failed: OperationEvent, again: OperationEvent)?
+        retry: (failed: OperationEvent, again: OperationEvent)?,
+        pauseMillisecondsMax: UInt64 = 5_000
     ) async throws -> Bool {
-        var backOff = BackOff(minMilliseconds: 50, maxMilliseconds: 5_000)
+        var backOff = BackOff(minMilliseconds: 50, maxMilliseconds: pauseMillisecondsMax)
         while true {
             switch try await run(steps, .forwardOnly) {
             case .finished:
