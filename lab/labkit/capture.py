@@ -8,7 +8,7 @@ import threading
 import time
 
 from . import namespaces
-from .topology import SWITCH, Node
+from .topology import SWITCH
 
 ETHERTYPE_ALL, ETHERTYPE_IPV4, ETHERTYPE_ARP = 0x0003, 0x0800, 0x0806
 PROTOCOL_TCP = 6
@@ -134,20 +134,21 @@ class Capture:
                     self.departures.append((at, node))
             offset += max(4, (length + 3) & ~3)
 
-    def of_move(self, source: Node, destination: Node, since):
-        """What a move showed, from a point in time on: when the address left the source, and how many frames the source sent
-        for it after that, how many after the destination had begun, and how many that end a connection at any time."""
+    def of_move(self, source, destination, since):
+        """What a move between clusters (their letters) showed, from a point in time on: when the address left the source, and
+        how many frames nodes of the source sent for it after that, how many after the destination had begun, and how many
+        that end a connection at any time."""
         with self._lock:
             frames = [frame for frame in self.frames if frame.at >= since]
-            departures = [at for at, node in self.departures if node is source and at >= since]
-        arrivals = [frame.at for frame in frames if frame.node is destination]
-        of_source = [frame for frame in frames if frame.node is source]
+            departures = [at for at, node in self.departures if node.letter == source and at >= since]
+        arrivals = [frame.at for frame in frames if frame.node.letter == destination]
+        of_source = [frame for frame in frames if frame.node.letter == source]
         left, begun = min(departures, default=None), min(arrivals, default=None)
         return {
             "left": left, "arrived": begun,
             "after_leaving": sum(1 for frame in of_source if left is not None and frame.at > left),
             "after_arrival": sum(1 for frame in of_source if begun is not None and frame.at > begun),
             "ending": sum(1 for frame in of_source if frame.ends_a_connection),
-            "announcements": sum(1 for frame in frames if frame.node is destination and frame.kind == "arp"),
+            "announcements": sum(1 for frame in frames if frame.node.letter == destination and frame.kind == "arp"),
             "frames_of_source": len(of_source),
         }

@@ -177,12 +177,12 @@ def records(state, node, *arguments):
 
 
 def peer(state, first, second):
-    """Makes the clusters of two nodes peers; the nodes speak for them."""
+    """Makes the clusters of two nodes peers, each with the addresses of all nodes of the other."""
     for here, there in ((first, second), (second, first)):
         if all(record["name"] != there.cluster for record in records(state, here, "cluster", "peer", "show")):
-            address = there.addresses["inter"]
-            godwit(state, here, "cluster", "peer", "create", "--name", there.cluster,
-                   "--address", f"{address}:{MANAGEMENT_PORT}", "--replication", f"{address}:{REPLICATION_PORT}",
+            addresses = ",".join(f"{node.addresses['inter']}:{MANAGEMENT_PORT}"
+                                 for node in state.topology.of_cluster(there.letter))
+            godwit(state, here, "cluster", "peer", "create", "--name", there.cluster, "--address", addresses,
                    "--passphrase", PASSPHRASE)
 
 

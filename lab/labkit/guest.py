@@ -261,8 +261,9 @@ class Guest:
 
     def mount(self, server, export, place="/mnt/nfs", port=2049, mount_port=None, options="vers=3,hard,nolock,proto=tcp"):
         """Mounts an export, in the place of what is mounted there; the portmapper is not asked."""
-        self.run(f"umount -l {place} 2>/dev/null; mkdir -p {place} && mount -i -t nfs -o {options},addr={server},port={port},mountport={mount_port or port},"
-                 f"mountproto=tcp {server}:{export} {place}", seconds=120, check=True)
+        self.run(f"umount -l {place} 2>/dev/null; mkdir -p {place} && mount -i -t nfs "
+                 f"-o {options},addr={server},port={port},mountport={mount_port or port},mountproto=tcp "
+                 f"{server}:{export} {place}", seconds=120, check=True)
 
     def unmount(self, *places):
         """Takes mounts away, also those that something still uses."""

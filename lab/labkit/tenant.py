@@ -30,16 +30,17 @@ class Tenant:
         """The first node of the cluster that it would move to."""
         return self.state.topology.node(f"{'b' if self.letter == 'a' else 'a'}1")
 
-    def make(self, volumes, size="1G"):
-        """Makes it on the first node of its cluster, with volumes that are joined at /NAME."""
+    def make(self, volumes, size="1G", is_spread=False):
+        """Makes it, with volumes that are joined at /NAME, on the first node of its cluster, or dealt out to all nodes."""
         self.remove()
         node, name = self.node, self.name
         daemons.godwit(self.state, node, "svm", "create", "--name", name)
         daemons.godwit(self.state, node, "export-policy", "rule", "add", "--svm", name, "--policy", "default", "--clients",
                        f"{CLIENT_NETWORK}.0/24", "--ro", "any", "--rw", "any", "--superuser", "any")
-        for volume in volumes:
+        nodes = self.state.topology.of_cluster(self.letter) if is_spread else [node]
+        for index, volume in enumerate(volumes):
             daemons.godwit(self.state, node, "volume", "create", "--svm", name, "--name", volume, "--size", size,
-                           "--aggregate", f"aggr_{node.name}", "--junction-path", f"/{volume}")
+                           "--aggregate", f"aggr_{nodes[index % len(nodes)].name}", "--junction-path", f"/{volume}")
         daemons.godwit(self.state, node, "lif", "create", "--svm", name, "--name", "lif1", "--address", self.address,
                        "--netmask", "24", "--home-node", node.node, "--home-port", Node.interface("client"))
         return self

@@ -63,14 +63,14 @@ class CaptureTests(unittest.TestCase):
         capture = Capture([source, destination], ADDRESS)
         capture.frames = [Frame(1, source, "tcp", ACK), Frame(3, destination, "arp"), Frame(4, destination, "tcp", ACK)]
         capture.departures = [(0.5, destination), (2, source)]
-        silent = capture.of_move(source, destination, 0.9)
+        silent = capture.of_move("a", "b", 0.9)
         self.assertEqual((silent["after_leaving"], silent["after_arrival"], silent["ending"]), (0, 0, 0))
         capture.frames.append(Frame(2.5, source, "tcp", RST))
         capture.frames.append(Frame(3.5, source, "arp"))
-        loud = capture.of_move(source, destination, 0.9)
+        loud = capture.of_move("a", "b", 0.9)
         self.assertEqual((loud["after_leaving"], loud["after_arrival"], loud["ending"]), (2, 1, 1))
         capture.frames = [Frame(1.5, source, "tcp", FIN | ACK)]
-        self.assertEqual(capture.of_move(source, destination, 0.9)["ending"], 1)
+        self.assertEqual(capture.of_move("a", "b", 0.9)["ending"], 1)
 
 
 class ToolTests(unittest.TestCase):
