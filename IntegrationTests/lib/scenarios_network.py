@@ -205,7 +205,7 @@ def undone(lab, network, source, destination):
 
 def killed(lab, network, source, destination):
     """A source that is killed between its record and the leaving of the address: the next start takes it off."""
-    client = lab.client("killed", address=LIF, prefix=network.inside("client"), is_crash_tolerant=True)
+    client = lab.client("killed", address=LIF, prefix=network.inside("client"))
     source.wait_point("source-ponr:after")
     destination.migrate("start", "--source-cluster", source.name)
     source.reached("source-ponr:after")
@@ -266,7 +266,7 @@ def address_moves(lab):
         watch.require_silence()
         result[f"{name}_outage_ms"] = client.finish()["outage_ms"]
         require(result[f"{name}_outage_ms"] <= ORDERED_MS_MAX, f"{name}: a client waited {result}")
-    client = lab.client("failover", address=LIF, prefix=network.inside("client"), is_crash_tolerant=True)
+    client = lab.client("failover", address=LIF, prefix=network.inside("client"))
     first.process.kill()
     first.process.wait()
     # What systemd does after a daemon that was killed (ExecStopPost).

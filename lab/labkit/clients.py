@@ -17,7 +17,7 @@ WORK_SECONDS_MAX = 300
 class JournalClient:
     """Changes a volume without pause, and knows in the end whether anything that was acknowledged is missing."""
 
-    def __init__(self, state, name, address, volume, run, operations_per_second=200, workers=1, is_crash_tolerant=False):
+    def __init__(self, state, name, address, volume, run, operations_per_second=200, workers=1):
         self.state, self.name, self.log = state, name, state.path("logs", f"{name}.log")
         open(self.log, "w").close()
         # A journal is for one run only.
@@ -26,8 +26,7 @@ class JournalClient:
         self.record = commands.spawn(
             ["ip", "netns", "exec", CLIENTS, state.program("godwit-journal-client"), "--url", f"nfs://{address}/{volume}",
              "--port", str(NFS_PORT), "--journal", state.path("data", f"{name}.journal"), "--run", str(run), "--workers",
-             str(workers), "--operations-per-second", str(operations_per_second), "--outage-report"]
-            + (["--crash-tolerant"] if is_crash_tolerant else []), self.log)
+             str(workers), "--operations-per-second", str(operations_per_second), "--outage-report"], self.log)
         state.note(name, self.record)
         time.sleep(0.3)
         if not commands.is_alive(self.record):

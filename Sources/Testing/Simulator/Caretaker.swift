@@ -54,12 +54,13 @@ final class Caretaker: @unchecked Sendable {
     }
 
     private func tend(_ cluster: Cluster, _ controller: StorageController) async throws {
+        let isSafe = !simulation.isHealing || simulation.isEverySessionSafe
         let snapshot = try await controller.store.snapshot()
         let away = snapshot.nodes.filter { node in
             snapshot.aggregates.contains { $0.home == node.uuid && $0.node != node.uuid }
                 || snapshot.lifs.contains { $0.homeNode == node.uuid && $0.currentNode != node.uuid }
         }
-        atHome[cluster.index] = away.isEmpty && isServed(snapshot, by: cluster)
+        atHome[cluster.index] = isSafe && away.isEmpty && isServed(snapshot, by: cluster)
         if simulation.isHealing {
             for node in away { _ = try await controller.giveBack(to: node) }
         } else if let node = away.first, generator.oneIn(3) {

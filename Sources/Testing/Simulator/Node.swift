@@ -61,6 +61,8 @@ final class Node: @unchecked Sendable {
     var isDatabaseDown = false
     var databaseLosesOneIn = 0
     var databaseLatencyNanosecondsMax: UInt64 = 300_000
+    /// When its session was begun or lived on last, by the world's clock.
+    var lastSessionNanoseconds: UInt64 = 0
     /// How long the next death lasts; nil for what chance says.
     var downNanoseconds: UInt64?
     /// Starts that failed although nothing went wrong any more.

@@ -44,6 +44,7 @@ struct SimulatedDatabase: LeasingDatabase, @unchecked Sendable {
     ) async throws(DatabaseError) -> TransactionOutcome {
         try await come()
         let outcome = try await database.transact(when: conditions, changes, with: lease)
+        if lease != nil, case .committed = outcome { node.lastSessionNanoseconds = simulation.scheduler.now }
         // Done, and nobody will know until he asks again.
         if node.losesDatabaseAnswer() { throw Self.lost }
         await simulation.delay(node.databaseLatency(), process)
@@ -70,6 +71,7 @@ struct SimulatedDatabase: LeasingDatabase, @unchecked Sendable {
         try await come()
         guard try await database.renew(lease) else { return false }
         shared.renewed(lease)
+        node.lastSessionNanoseconds = simulation.scheduler.now
         if node.losesDatabaseAnswer() { throw Self.lost }
         return true
     }

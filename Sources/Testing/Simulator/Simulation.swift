@@ -42,6 +42,11 @@ final class Simulation: @unchecked Sendable {
     /// The clients shall come to an end.
     private(set) var clientsShallStop = false
     private(set) var isHealing = false
+    /// When that began.
+    private var healedNanoseconds: UInt64 = 0
+    /// Whether every node has a session that does not end with what went wrong before: until then others may still take
+    /// over from it.
+    var isEverySessionSafe: Bool { nodes.allSatisfy { $0.lastSessionNanoseconds > healedNanoseconds } }
     /// Everything takes long: clients do less, so that the run does not.
     private(set) var isSlow = false
     private var clientLossOneIn = 0
@@ -133,6 +138,7 @@ final class Simulation: @unchecked Sendable {
         trace("healing begins")
         faults.disarm()
         isHealing = true
+        healedNanoseconds = scheduler.now
         for cluster in clusters {
             network.change(from: cluster.index) { $0 = Network.Direction() }
             network.change(inside: cluster.index) { $0 = Network.Direction() }
