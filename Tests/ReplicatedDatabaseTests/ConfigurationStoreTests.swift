@@ -108,7 +108,7 @@ struct ConfigurationStoreTests {
         #expect(await code { draft throws(ManagementError) in try draft.putLIF(lif(1, "127.0.1.10")) } == nil)
         let cases: [(String, LIFRecord)] = [
             ("lif_address_in_use", lif(2, "127.0.1.10", 2050)), ("lif_address_invalid", lif(2, "127.0.1")),
-            ("lif_address_invalid", lif(2, "127.0.1.010")), ("lif_address_not_loopback", lif(2, "10.0.0.1")),
+            ("lif_address_invalid", lif(2, "127.0.1.010")), ("lif_netmask_missing", lif(2, "10.0.0.1")),
             ("port_invalid", lif(2, "127.0.1.11", 70_000)), ("port_invalid", lif(2, "127.0.1.11", 0)),
         ]
         for (expected, record) in cases {
