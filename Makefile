@@ -17,7 +17,7 @@ BINARIES := .build/release
 CLIENTS := Clients/.build/release
 CRASH_TEST := IntegrationTests/.build/release/crash-test
 
-.PHONY: demo sim test bench build clients integration run-crash run-kill-matrix run-scenarios run-model model fmt lint crash kill-matrix scenarios limits bootstrap clean help
+.PHONY: demo sim test bench build clients integration run-crash run-kill-matrix run-scenarios run-model model fmt lint crash kill-matrix scenarios limits lab lab-down lab-demo lab-clients lab-faults bench-outage bootstrap clean help
 
 help:
 	@echo "make demo         build, then move an SVM between two clusters under a live client"
@@ -28,6 +28,11 @@ help:
 	@echo "make kill-matrix  kill each side at every step of a migrate"
 	@echo "make scenarios    pause, abort, cut and stop migrates under a live client, take etcd away (SCENARIOS=NAME... for some)"
 	@echo "make limits       a directory of a million entries and a full file system, over NFS (needs root)"
+	@echo "make lab          two clusters of three nodes in network namespaces (needs root); make lab-down removes them"
+	@echo "make lab-demo     the demo there, with a Linux kernel client"
+	@echo "make lab-clients  a kernel client builds, clones and verifies while its SVM moves there and back (LAB_CLIENTS_FLAGS)"
+	@echo "make lab-faults   kill, freeze and isolate nodes in phases of a move, under a journal client (LAB_FAULTS_FLAGS)"
+	@echo "make bench-outage what clients wait while their SVM moves there and back (BENCH_OUTAGE_FLAGS=\"--rounds 2\")"
 	@echo "make model        check the model of the point of no return, and that its mutations are caught"
 	@echo "make build | fmt | lint | clean"
 
@@ -51,6 +56,7 @@ demo: build clients
 test: bootstrap lint
 	swift build -c release --build-tests
 	scripts/unit-tests
+	python3 -B -m unittest discover -s lab/tests
 	$(MAKE) run-model
 	$(BINARIES)/godwit-sim --seeds $(QUICK_SIM_SEEDS)
 	swift build -c release --package-path Clients
@@ -78,6 +84,30 @@ limits: build
 	work="$$(mktemp -d "$(SCRATCH)/godwit-limits.XXXXXX")" && \
 	IntegrationTests/limits --binaries $(BINARIES) --work "$$work/run" $(LIMITS_FLAGS) && \
 	rm -rf "$$work"
+
+# Two clusters of three nodes, with networks of their own; lab/lab --help tells what can be done there.
+lab: build lab-packages
+	lab/lab up
+
+lab-down:
+	lab/lab down
+
+# These use the lab that is up, or one of their own.
+lab-demo: build clients lab-packages
+	lab/demo
+
+lab-clients: build clients lab-packages
+	lab/clients-test $(LAB_CLIENTS_FLAGS)
+
+lab-faults: build clients lab-packages
+	lab/faults-test $(LAB_FAULTS_FLAGS)
+
+bench-outage: build clients lab-packages
+	lab/bench-outage $(BENCH_OUTAGE_FLAGS)
+
+.PHONY: lab-packages
+lab-packages:
+	@scripts/bootstrap --lab
 
 model: bootstrap run-model
 

@@ -253,8 +253,8 @@ let package = Package(
         tests(
             "NFSServerTests",
             [
-                "TestKit", "XDR", "ONCRPC", "NFSTypes", "NFSServer", "FileService", "NetworkModule", "VolumeEngine",
-                "Bytes",
+                "TestKit", "HostNetwork", "XDR", "ONCRPC", "NFSTypes", "NFSServer", "FileService", "NetworkModule",
+                "VolumeEngine", "Bytes",
                 "Environment", "Identity", nioCore, nioPosix,
             ]
         ),
@@ -268,7 +268,7 @@ let package = Package(
         tests(
             "StorageControlTests",
             [
-                "TestKit", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Replication",
+                "TestKit", "HostNetwork", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Replication",
                 "VolumeEngine",
                 "Environment", "Identity", logging,
             ]
@@ -285,8 +285,8 @@ let package = Package(
         tests(
             "MigrateTests",
             [
-                "TestKit", "Saga", "Bytes", "StorageControl", "MigrateOperation", "GroupControl", "MigrateSource",
-                "Orchestrator", "ClusterService",
+                "TestKit", "HostNetwork", "Saga", "Bytes", "StorageControl", "MigrateOperation", "GroupControl",
+                "MigrateSource", "Orchestrator", "ClusterService",
                 "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity", logging,
                 nioCore,
                 hummingbird, asyncHTTPClient,

@@ -187,7 +187,7 @@ def group_kills(lab):
             addresses = [f"127.48.{10 * number + index}.{way + 1}" for way in range(NODES)]
             make_svm(lab, alpha, svm, addresses, 6)
             # What a node that is killed knew of answered calls dies with it (docs/decisions/0009).
-            clients = clients_of(lab, svm, addresses, is_crash_tolerant=True)
+            clients = clients_of(lab, svm, addresses)
             time.sleep(max(0, started + GRACE_SECONDS - time.monotonic()))
             # Any node of the source may own its side, so all of them wait.
             waiting = alpha if side == "source" else beta[:1]

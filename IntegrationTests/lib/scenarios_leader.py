@@ -27,8 +27,7 @@ def leader(lab):
     for index, point in enumerate(("synchronize:after", "ponr-source:after")):
         svm, address = f"{SVM}{index}", f"{lab.address[:-1]}{index + 1}"
         make_svm(source, address, (svm,), svm=svm)
-        # What a node that is killed knew of answered calls dies with it (docs/decisions/0009).
-        client = lab.client(f"client-{index}", volume=svm, address=address, is_crash_tolerant=True)
+        client = lab.client(f"client-{index}", volume=svm, address=address)
         # Nobody is held for dead right after a start.
         time.sleep(max(0, started + 16 - time.monotonic()))
         second.wait_point(point)

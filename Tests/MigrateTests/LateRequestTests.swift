@@ -74,6 +74,21 @@ import Testing
         #expect(world.state.withLock { $0.violations.isEmpty })
     }
 
+    /// Only another orchestrator may end one. A seed of the simulator met a former owner of the source's record whose nodes
+    /// refused it: the operation stood still, with nobody to drive it.
+    @Test func aFormerOwnerOfTheSourceEndsNoOrchestrator() async throws {
+        let source = source(interruptedAt: "nowhere")
+        try await send([.register(svm: svmUUID, destinationCluster: "beta")], to: source)
+        world.state.withLock { $0.sourceOwnerIsSuperseded = true }
+        let snapshot = SourceRequest.takeSnapshot(OperationSnapshot(uuid: ObjectUUID(high: 7, low: 1), name: "base"))
+        let failure = await #expect(throws: MigrateError.self) { try await send([snapshot], to: source) }
+        #expect(failure?.kind == .nodeAway)
+        // The caller's own fence is told as before.
+        _ = try await source.send(SourceCall(operation: operation, epoch: 2, operationState: nil, request: .status))
+        let superseded = await #expect(throws: MigrateError.self) { try await send([.status], to: source) }
+        #expect(superseded?.kind == .fenced)
+    }
+
     @Test func aHoldOfAnOlderAttemptDoesNotTouchTheGate() async throws {
         let source = source(interruptedAt: "source-hold")
         try await send([.register(svm: svmUUID, destinationCluster: "beta")] + lockAndArm(1), to: source)

@@ -74,6 +74,9 @@ struct SimulatedSource: SourceStorage {
         try world.deed("source-delete-all-snapshots", process) { $0.sourceSnapshots = [:] }
     }
     func takeSnapshot(_ snapshot: OperationSnapshot, of svm: ObjectUUID) async throws {
+        if world.state.withLock({ $0.sourceOwnerIsSuperseded }) {
+            throw MigrateError(.fenced, "epoch 1 has been superseded by 2", remedy: "stop this master")
+        }
         try world.deed("source-take-snapshot", process) { state in
             if state.sourceSnapshots[snapshot.uuid] != nil { return }
             state.sourceSnapshots[snapshot.uuid] = state.sourceContent

@@ -21,6 +21,8 @@ struct WorldState {
     var sourceContent = 0
     // Volatile on the source.
     var sourceGateIsOpen = true
+    /// The nodes of the source cluster refuse the node that is asked: another one owns the operation by now.
+    var sourceOwnerIsSuperseded = false
     var sourceIsBound = true
     // Durable on the destination.
     var destinationExists = false

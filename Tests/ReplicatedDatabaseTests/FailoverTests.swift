@@ -173,6 +173,22 @@ struct FailoverTests {
         #expect(stranger == "node_is_no_partner")
     }
 
+    /// An aborted destination is deleted wherever its volumes are: nothing need wait for it where they are now.
+    @Test func nodeComesHomeWhileAnSVMIsDeleted() async throws {
+        try await populate()
+        _ = try await store.change(as: .user) { draft throws(ManagementError) in
+            try draft.vacate(Self.a, for: Self.b)
+        }
+        _ = try await store.change(as: .system) { draft throws(ManagementError) in
+            var svm = try draft.changeableSVM(Self.svm)
+            svm.migrateRole = .destination
+            svm.state = .deleting
+            try draft.putSVM(svm)
+        }
+        let giveBack = await code { draft throws(ManagementError) in try draft.giveBack(to: Self.a) }
+        #expect(giveBack == nil)
+    }
+
     @Test func nodeIsDownAfterItWasNotSeenForAWhile() {
         let second: UInt64 = 1_000_000_000
         var detector = FailureDetector(nowNanoseconds: 0)

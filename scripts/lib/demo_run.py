@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -50,6 +51,7 @@ class Run:
         self.processes = []
         self.lock = threading.Lock()
         self.is_ending = False
+        self.repository = repository
         binaries = os.environ.get("GODWIT_BIN_DIR") or os.path.join(repository, ".build", "release")
         clients = os.environ.get("GODWIT_CLIENTS_DIR") or os.path.join(repository, "Clients", ".build", "release")
         self.programs = {
@@ -88,13 +90,17 @@ class Run:
         with open(self.path(f"{name}.log"), "ab") as log:
             return self.spawn(name, program, arguments, environment, stdout=log, stderr=log)
 
+    def prefix(self, program):
+        """What is put before a program, such as the command that enters a namespace."""
+        return []
+
     def spawn(self, name, program, arguments, environment=None, **options):
         """Starts a program and notes it, so that it is ended at the end of the run at the latest."""
         with self.lock:
             if self.is_ending:
                 raise DemoError(f"{name} is not started any more: the demo ends")
             process = subprocess.Popen(
-                [self.programs[program]] + arguments, stdin=subprocess.DEVNULL,
+                self.prefix(program) + [self.programs[program]] + arguments, stdin=subprocess.DEVNULL,
                 env={**os.environ, **(environment or {})},
                 # Away from the terminal's signals: an interrupted demo ends its processes itself, in order.
                 start_new_session=True, **options)
@@ -167,6 +173,7 @@ log:
         self.management_port = free_port("127.0.0.1")
         self.replication_port = free_port("127.0.0.1")
         self.environment = {"GODWIT_SERVER": f"http://127.0.0.1:{self.management_port}"}
+        self.log = run.path(f"{name}.log")
 
     def start(self):
         """Writes the configuration, starts the daemon and waits until it serves."""
@@ -209,3 +216,37 @@ log:
         self.godwit(
             "cluster", "peer", "create", "--name", other.name, "--address", f"127.0.0.1:{other.management_port}",
             "--replication", f"127.0.0.1:{other.replication_port}", "--passphrase", passphrase)
+
+
+class Loopback:
+    """Where the demo plays: two clusters of one node on addresses in 127.0.0.0/8."""
+
+    # Who may use the exports.
+    clients = "127.0.0.0/8"
+    address = "127.77.0.1"
+    # What `volume create` needs besides a name, a size and a junction.
+    volume_options = ()
+
+    def __init__(self, run):
+        self.run = run
+        self.port = free_port(self.address)
+        self.lif_options = ("--address", self.address, "--port", str(self.port))
+
+    def start(self):
+        """Starts both clusters and makes them peers; returns them, the source first."""
+        alpha, beta = Cluster(self.run, "alpha"), Cluster(self.run, "beta")
+        for cluster in (alpha, beta):
+            cluster.start()
+            self.run.say(f"cluster {cluster.name} serves REST at 127.0.0.1:{cluster.management_port}")
+        passphrase = secrets.token_hex(16)
+        alpha.peer_with(beta, passphrase)
+        beta.peer_with(alpha, passphrase)
+        self.run.say("alpha and beta are peers")
+        return alpha, beta
+
+    def begin(self):
+        """Starts what works beside the journal client: nothing here."""
+
+    def finish(self):
+        """Ends it, and returns what is wrong."""
+        return []

@@ -1,43 +1,42 @@
 """The story of the demo, step by step."""
 
 import re
-import secrets
 import subprocess
 import threading
 import time
 
 import demo_tree
-from demo_run import STEP_SECONDS_MAX, Cluster, DemoError, free_port, tail
+from demo_run import STEP_SECONDS_MAX, DemoError, tail
 
 SVM = "tenant"
 VOLUMES = ["projects", "home", "archive", "build"]
 # The volume in which the journal client works.
 JOURNAL_VOLUME = "home"
 SNAPSHOTS = ["monday", "tuesday"]
-ADDRESS = "127.77.0.1"
 # The longest time that the client may wait for an answer.
 OUTAGE_MS_MAX = 1_000
 # How long the journal client works before the migrate starts and after it has ended.
 QUIET_SECONDS = 3
 
 
-def demonstrate(run):
+def demonstrate(run, stage):
     """Runs the demo. Returns its last line (None when it did not come that far) and what does not hold."""
-    alpha, beta = Cluster(run, "alpha"), Cluster(run, "beta")
-    port = start_clusters(run, alpha, beta)
-    make_tenant(run, alpha, port)
+    alpha, beta = stage.start()
+    make_tenant(run, alpha, stage)
     dealt = demo_tree.spread(demo_tree.choose(), VOLUMES)
-    fill(run, dealt, port, alpha)
+    fill(run, dealt, stage, alpha)
     taken = take_snapshots(run, alpha)
 
-    client = start_client(run, port)
+    client = start_client(run, stage)
+    stage.begin()
     time.sleep(QUIET_SECONDS)
     rate = migrate(run, beta, client)
     time.sleep(QUIET_SECONDS)
     journal, failures = stop_client(run, client)
+    failures += stage.finish()
 
     failures += check_places(run, alpha, beta)
-    verified, different = verify(run, dealt, port)
+    verified, different = verify(run, dealt, stage)
     failures += different
     kept = sum(1 for snapshot in taken if snapshot in snapshots(beta))
     run.say(f"snapshots on beta with the same names: {kept} of {len(taken)}")
@@ -46,38 +45,27 @@ def demonstrate(run):
     return report(journal, verified, (kept, len(taken)), rate), failures
 
 
-def start_clusters(run, alpha, beta):
-    """Starts both daemons and makes them peers. Returns the port of the LIF."""
-    for cluster in (alpha, beta):
-        cluster.start()
-        run.say(f"cluster {cluster.name} serves REST at 127.0.0.1:{cluster.management_port}")
-    passphrase = secrets.token_hex(16)
-    alpha.peer_with(beta, passphrase)
-    beta.peer_with(alpha, passphrase)
-    run.say("alpha and beta are peers")
-    return free_port(ADDRESS)
-
-
-def make_tenant(run, alpha, port):
+def make_tenant(run, alpha, stage):
     """Makes the SVM with its export rule, volumes and LIF."""
     alpha.godwit("svm", "create", "--name", SVM)
     alpha.godwit(
-        "export-policy", "rule", "add", "--svm", SVM, "--policy", "default", "--clients", "127.0.0.0/8", "--ro", "any",
+        "export-policy", "rule", "add", "--svm", SVM, "--policy", "default", "--clients", stage.clients, "--ro", "any",
         "--rw", "any", "--superuser", "any")
     for volume in VOLUMES:
         alpha.godwit(
-            "volume", "create", "--svm", SVM, "--name", volume, "--size", "1G", "--junction-path", f"/{volume}")
-    alpha.godwit("lif", "create", "--svm", SVM, "--name", "lif1", "--address", ADDRESS, "--port", str(port))
-    run.say(f"SVM {SVM} serves {', '.join('/' + volume for volume in VOLUMES)} at {ADDRESS}:{port} from alpha")
+            "volume", "create", "--svm", SVM, "--name", volume, "--size", "1G", "--junction-path", f"/{volume}",
+            *stage.volume_options)
+    alpha.godwit("lif", "create", "--svm", SVM, "--name", "lif1", *stage.lif_options)
+    run.say(f"SVM {SVM} serves {', '.join('/' + volume for volume in VOLUMES)} at {stage.address}:{stage.port} from alpha")
 
 
-def fill(run, dealt, port, alpha):
+def fill(run, dealt, stage, alpha):
     """Copies the tree through NFS."""
     parts = [part for parts in dealt.values() for part in parts]
     run.say(f"copying {len(parts)} directories of this machine through NFS, {sum(p.files for p in parts):,} files, "
             f"{sum(p.size for p in parts) / 1e6:,.0f} MB")
     began = time.monotonic()
-    sums, failures = demo_tree.TreeJobs(run, ADDRESS, port).perform(dealt)
+    sums, failures = demo_tree.TreeJobs(run, stage.address, stage.port).perform(dealt)
     if failures:
         raise DemoError("\n  ".join(failures))
     seconds = time.monotonic() - began
@@ -106,10 +94,10 @@ def snapshots(cluster):
     return {(record["volume"]["name"], record["name"]) for record in records}
 
 
-def start_client(run, port):
+def start_client(run, stage):
     """Starts the journal client, which stands on libnfs and shares no code with the server."""
     client = run.start("journal", "godwit-journal-client", [
-        "--url", f"nfs://{ADDRESS}/{JOURNAL_VOLUME}", "--port", str(port), "--journal", run.path("journal.bin"),
+        "--url", f"nfs://{stage.address}/{JOURNAL_VOLUME}", "--port", str(stage.port), "--journal", run.path("journal.bin"),
         "--workers", "2", "--outage-report",
     ])
     run.say(f"journal client works in /{JOURNAL_VOLUME} (process {client.pid})")
@@ -132,8 +120,7 @@ def migrate(run, beta, client):
     if client.poll() is not None:
         raise DemoError(f"the journal client ended by itself; its log ends with\n{tail(run.path('journal.log'))}")
     if status != 0:
-        log = run.path("beta.log")
-        raise DemoError(f"the migrate operation failed (status {status}); {log} ends with\n{tail(log)}")
+        raise DemoError(f"the migrate operation failed (status {status}); {beta.log} ends with\n{tail(beta.log)}")
     record = operation_of(beta)
     if record["state"] != "migrate_complete":
         raise DemoError(f"the migrate operation ended in state {record['state']}")
@@ -148,11 +135,12 @@ def migrate(run, beta, client):
 
 
 def operation_of(beta):
-    """The record of the one migrate operation of the cluster."""
-    records = beta.get("/api/svm/migrations?fields=*")["records"]
-    if len(records) != 1:
-        raise DemoError(f"beta knows {len(records)} migrate operations, not 1")
-    return records[0]
+    """The record of the newest migrate operation of the SVM; a lab that was used before knows older ones."""
+    records = [record for record in beta.get("/api/svm/migrations?fields=*")["records"]
+               if record["source"]["svm"]["name"] == SVM]
+    if not records:
+        raise DemoError(f"beta knows no migrate operation of {SVM}")
+    return max(records, key=lambda record: record["time_metrics"].get("start_time", ""))
 
 
 def baseline_megabytes_per_second(record):
@@ -202,9 +190,9 @@ def check_places(run, alpha, beta):
     return failures
 
 
-def verify(run, dealt, port):
+def verify(run, dealt, stage):
     """Compares the tree, and the first snapshot's, byte by byte through NFS with this machine's directories."""
-    jobs = demo_tree.TreeJobs(run, ADDRESS, port)
+    jobs = demo_tree.TreeJobs(run, stage.address, stage.port)
     began = time.monotonic()
     sums, failures = jobs.perform(dealt, ["--verify"])
     run.say(f"compared with this machine through NFS from beta: {sums.get('files_verified', 0):,} files, "

@@ -189,5 +189,6 @@ extension ConfigurationDraft {
         try changeableSVM(lif.svm)
         edit { $0.lifs.removeAll { $0.uuid == uuid } }
         delete(key: lif.key)
+        if lif.moveCount != nil { delete(key: ConfigurationKeys.departure(of: uuid)) }
     }
 }

@@ -14,6 +14,8 @@ package import Identity
 package enum ConfigurationKeys {
     /// What every node writes that is up, outside of the configuration: a key that lives with the node's lease.
     package static let sessions = "session/"
+    /// What nodes tell of LIFs that have left them for another node, outside of the configuration, by the LIF.
+    package static func departure(of lif: ObjectUUID) -> String { "departure/\(lif)" }
     /// Everything.
     package static let all = "configuration/"
     /// Rewritten by every validated write: the one revision that makes validation free of races.

@@ -198,7 +198,7 @@ package final class HostAddresses: Sendable {
         }
     }
 
-    private static func usable(_ name: String, _ links: [HostLink]) throws(ManagementError) -> HostLink {
+    static func usable(_ name: String, _ links: [HostLink]) throws(ManagementError) -> HostLink {
         let ports = links.filter { !$0.isLoopback && $0.hardwareAddress != nil }
         guard let link = ports.first(where: { $0.name == name }) else {
             let names = ports.map(\.name).joined(separator: ", ")

@@ -12,6 +12,13 @@ extension StorageController {
         try await requireHostAddresses().links().filter { !$0.isLoopback && $0.hardwareAddress != nil }
     }
 
+    /// Checks that this node has a port of a name that is up.
+    ///
+    /// - Throws: `port_not_found`, `port_down`.
+    package func requirePort(_ name: String) async throws(ManagementError) {
+        _ = try HostAddresses.usable(name, try await requireHostAddresses().links())
+    }
+
     /// The addresses that this node changes on its host.
     ///
     /// - Throws: `host_network_unavailable` in a runtime that has no network of a host.
@@ -82,10 +89,23 @@ extension StorageController {
     /// Takes the addresses of an SVM away from their ports, as `surrender` does; those of the loopback stay. None left is no
     /// error.
     package func surrenderInterfaces(of svm: ObjectUUID) async throws {
-        guard let service = service(of: svm), let hostAddresses else { return }
-        for endpoint in service.boundEndpoints {
-            guard let address = HostAddress(endpoint.address), hostAddresses.places[address] != nil else { continue }
-            try await surrender(endpoint, from: service)
+        guard let service = service(of: svm) else { return }
+        for endpoint in hostEndpoints(of: service) { try await surrender(endpoint, from: service) }
+    }
+
+    /// The same for a service whose operation has lost it to another node.
+    func surrenderHostAddresses(of service: any ClientService) async {
+        for endpoint in hostEndpoints(of: service) {
+            do throws(ManagementError) { try await surrender(endpoint, from: service) } catch {
+                events.record(name: "lif.leftover", severity: "error", "the address of \(endpoint) stays: \(error)")
+            }
+        }
+    }
+
+    private func hostEndpoints(of service: any ClientService) -> [NetworkEndpoint] {
+        guard let hostAddresses else { return [] }
+        return service.boundEndpoints.filter { endpoint in
+            HostAddress(endpoint.address).map { hostAddresses.places[$0] != nil } ?? false
         }
     }
 

@@ -187,8 +187,12 @@ extension StorageController {
         await reconcileLock.acquire()
         let services = state.withLock { state in state.services.keys.sorted().compactMap { state.services[$0] } }
         // A gate that a migrate holds stays held: its operation is told by the record that it has lost.
-        for service in services where !service.isOperated {
-            await unbind(service.service.boundEndpoints, from: service.service)
+        for service in services {
+            if service.isOperated {
+                await surrenderHostAddresses(of: service.service)
+            } else {
+                await unbind(service.service.boundEndpoints, from: service.service)
+            }
         }
         await reconcileLock.release()
     }

@@ -1,5 +1,6 @@
 package import ClusterConfiguration
 package import Environment
+import HostNetwork
 package import Identity
 import Logging
 import Replication
@@ -78,7 +79,7 @@ extension StorageController {
         }
         let configuration = configuration(of: svm, volumes.filter { $0.record.state == .online }, snapshot)
         let lifs = snapshot.lifs(of: svm.uuid).filter { snapshot.node(serving: $0)?.uuid == node.uuid }
-        await reconcileService(configuration, lifs)
+        await reconcileService(configuration, lifs, departed: snapshot.lifs(of: svm.uuid).filter(hasLeft))
         // Only now: no client can reach what is being deleted.
         var isEmptied = true
         for record in records where record.state == .deleting {
@@ -168,7 +169,11 @@ extension StorageController {
         _ = try await store.change(as: .system) { draft throws(ManagementError) in try draft.removeVolume(record.uuid) }
     }
 
-    private func reconcileService(_ configuration: ServiceConfiguration, _ lifs: [LIFRecord]) async {
+    private func reconcileService(
+        _ configuration: ServiceConfiguration,
+        _ lifs: [LIFRecord],
+        departed: [LIFRecord]
+    ) async {
         let svm = configuration.svm
         let current = state.withLock { $0.services[svm.uuid] }
         if let current, current.isOperated {
@@ -187,17 +192,22 @@ extension StorageController {
         let service = current?.service ?? makeService(svm)
         service.configure(configuration)
         state.withLock { $0.services[svm.uuid] = ServiceState(service: service, isOperated: false) }
-        await bind(lifs, on: service)
+        await bind(lifs, departed: departed, on: service)
     }
 
     /// Makes the addresses of a service those of the enabled LIFs.
-    func bind(_ lifs: [LIFRecord], on service: any ClientService) async {
+    func bind(_ lifs: [LIFRecord], departed: [LIFRecord], on service: any ClientService) async {
         let wanted = lifs.filter(\.isEnabled)
         let endpoints = wanted.map { NetworkEndpoint(address: $0.address, port: $0.port) }
-        await unbind(service.boundEndpoints.filter { !endpoints.contains($0) }, from: service)
+        let connections = await unbind(service.boundEndpoints.filter { !endpoints.contains($0) }, from: service)
+        for lif in departed where !service.boundEndpoints.contains(lif.endpoint) {
+            await tellDeparture(of: lif, connections[lif.endpoint] ?? [])
+        }
         for (lif, endpoint) in zip(wanted, endpoints) {
             await attempt(lif.uuid, "LIF '\(lif.name)' (\(endpoint))") {
+                self.state.withLock { $0.toldMoves[lif.uuid] = nil }
                 let isTakenOver = lif.formerNode.map { $0 != self.node.uuid } ?? false
+                if !self.isUp(lif, on: service) { try await self.awaitDeparture(of: lif, for: service) }
                 try await self.bringUp(lif, on: service, isTakenOver: isTakenOver)
             }
         }
@@ -206,17 +216,28 @@ extension StorageController {
 
     /// Gives addresses up. What has been executed is answered before its connection goes: another node, which serves the
     /// address from now on, does not know that it was.
-    func unbind(_ endpoints: [NetworkEndpoint], from service: any ClientService) async {
-        if endpoints.isEmpty { return }
+    ///
+    /// - Returns: the connections that clients had at addresses of the host.
+    @discardableResult
+    func unbind(
+        _ endpoints: [NetworkEndpoint],
+        from service: any ClientService
+    ) async -> [NetworkEndpoint: [TransportConnection]] {
+        if endpoints.isEmpty { return [:] }
+        var connections: [NetworkEndpoint: [TransportConnection]] = [:]
         service.hold()
         _ = await service.drained(withinMilliseconds: Self.drainMilliseconds)
         for endpoint in endpoints {
-            do throws(ManagementError) { try await surrender(endpoint, from: service) } catch {
+            do throws(ManagementError) {
+                try await surrender(endpoint, from: service)
+                connections[endpoint] = service.connections(at: endpoint)
+            } catch {
                 // It is tried again by the next turn, and the listener stays till then.
                 events.record(name: "lif.leftover", severity: "error", "the address of \(endpoint) stays: \(error)")
             }
         }
         service.reopen()
+        return connections
     }
 
     private func closeServices(of svms: [ObjectUUID]) async {

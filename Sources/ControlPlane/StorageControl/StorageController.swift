@@ -74,6 +74,8 @@ package final class StorageController: Sendable {
         var isConfigurationUnread = false
         var listener: (any ReplicationServing)?
         var isStopped = false
+        /// The moves of LIFs to other nodes that the database was told of.
+        var toldMoves: [ObjectUUID: UInt64] = [:]
     }
 
     /// The configuration.
@@ -90,6 +92,7 @@ package final class StorageController: Sendable {
     package let environment: Environment
     /// The addresses of LIFs on links of the host; nil in a runtime that has none.
     package let hostAddresses: HostAddresses?
+    let waiting: Waiting
 
     let logger: Logger
     let makeService: ClientServiceFactory
@@ -107,11 +110,13 @@ package final class StorageController: Sendable {
         pool: BlockingPool = BlockingPool(),
         transport: any ReplicationTransport = NetworkReplicationTransport(),
         hostAddresses: HostAddresses? = nil,
+        waiting: Waiting = .system,
         makeService: @escaping ClientServiceFactory
     ) {
         self.pool = pool
         self.transport = transport
         self.hostAddresses = hostAddresses
+        self.waiting = waiting
         self.store = store
         self.node = node
         self.environment = environment

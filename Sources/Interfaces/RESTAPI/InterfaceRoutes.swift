@@ -70,6 +70,7 @@ package struct InterfaceRoutes: RouteGroup {
             prefixLength: try prefixLength(call, for: address),
             homePort: try call.string("location.home_port.name")
         )
+        if let port = record.currentPort { try await controller.requirePort(port) }
         try await controller.createLIF(record)
         return try .created(
             call,
@@ -94,6 +95,9 @@ package struct InterfaceRoutes: RouteGroup {
         let (port, isEnabled) = (try port(call), try call.bool("enabled"))
         let prefixLength = try prefixLength(call, for: address ?? lif.address)
         let homePort = try call.string("location.home_port.name")
+        // Before the node that has the address gives it up.
+        let newPort = homePort ?? home.flatMap { snapshot.port(for: lif, on: $0.uuid) }
+        if let newPort { try await controller.requirePort(newPort) }
         try await controller.modifyLIF(lif.uuid) { record throws(ManagementError) in
             if let address, address != record.address {
                 record.address = address

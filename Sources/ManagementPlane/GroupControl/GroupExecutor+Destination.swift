@@ -1,10 +1,12 @@
 import Bytes
 import ClusterConfiguration
 import Environment
+import HostNetwork
 import Identity
 import MigrateOperation
 import Replication
 import StorageControl
+import Synchronization
 import VolumeEngine
 
 // What a node of the destination does.

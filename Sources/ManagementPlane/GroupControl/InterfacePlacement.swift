@@ -1,15 +1,15 @@
-import ClusterConfiguration
-import HostNetwork
-import MigrateOperation
+package import ClusterConfiguration
+package import HostNetwork
+package import MigrateOperation
 
 /// Chooses a port of this node for each interface that comes: pure.
-enum InterfacePlacement {
+package enum InterfacePlacement {
     /// The port of the same name, or else the only one that has an address in the interface's subnet.
     ///
     /// - Parameters:
     ///   - links: the links of this host.
     ///   - addresses: the addresses that are on them and not LIFs.
-    static func place(
+    package static func place(
         _ interfaces: [LIFRecord],
         on links: [HostLink],
         with addresses: [HostLinkAddress]

@@ -31,12 +31,29 @@ extension MigrateSource {
                 return try await pass(call, record)
             }
             return try await answer(call)
+        } catch let error as MigrateError where error.kind == .fenced {
+            throw await fence(error, of: call)
         } catch let error as MigrateError {
             throw error
         } catch let error as CancellationError {
             throw error
         } catch {
             throw MigrateError(.failed, "\(error)", remedy: "mend the cause; the operation tries again by itself")
+        }
+    }
+
+    /// Tells two fences apart. One is about the caller: another orchestrator has taken its operation over, and it must end.
+    /// The other one is about this node, which the nodes of its cluster refuse as a former owner of the operation: the caller
+    /// would end for nothing, and the operation stand still.
+    private func fence(_ error: MigrateError, of call: SourceCall) async -> MigrateError {
+        do {
+            guard let record = try await records.get(call.operation)?.record else { return error }
+            do throws(MigrateError) { _ = try record.fenced(by: call) } catch { return error }
+            owned.remove(call.operation)
+            return Self.elsewhere(record)
+        } catch {
+            // The caller asks again.
+            return MigrateError(.failed, "\(error)", remedy: "mend the cause; the operation tries again by itself")
         }
     }
 
@@ -324,9 +341,9 @@ extension MigrateSource {
         _ = try await change(call.operation, on: call) { record throws(MigrateError) in
             try record.after(.pointOfNoReturn(attempt: attempt))
         }
+        try await crashPoints.reached("source-ponr", .after)
         // Before the answer, which says that the addresses have left.
         try await storage.surrenderInterfaces(of: record.svm)
-        try await crashPoints.reached("source-ponr", .after)
         log.notice(
             "the point of no return of operation \(call.operation) is recorded: this cluster serves '\(record.svmName)' no more"
         )

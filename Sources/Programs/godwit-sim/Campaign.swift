@@ -61,6 +61,9 @@ struct Summary {
         handoverCount += line.handoverCount
         guard !line.violations.isEmpty else { return }
         failures.append(line)
+        // At once, since the rest may take long.
+        let words = "godwit-sim: seed \(line.seed): \(line.violations[0])\n"
+        words.withCString { _ = Glibc.write(2, $0, strlen($0)) }
     }
 
     /// Prints it; the last line is the one that scripts look at.

@@ -93,11 +93,7 @@ struct Daemon {
             logger: Logger(label: "godwitd.storage"),
             pool: pool,
             transport: NetworkReplicationTransport(security: security),
-            hostAddresses: try HostAddresses(
-                network: network,
-                noteFile: settings.dataDirectory + "/addresses",
-                pool: pool
-            ),
+            hostAddresses: try .of(settings, network, pool),
             makeService: { [threads] svm in
                 NFSClientService(
                     svm,
@@ -227,5 +223,16 @@ private struct StorageService: Service {
     func run() async throws {
         try? await gracefulShutdown()
         await controller.stop()
+    }
+}
+
+extension HostAddresses {
+    /// Those of a node, which are noted in its data directory.
+    static func of(
+        _ settings: DaemonConfiguration,
+        _ network: LinuxHostNetwork,
+        _ pool: BlockingPool
+    ) throws -> HostAddresses {
+        try HostAddresses(network: network, noteFile: settings.dataDirectory + "/addresses", pool: pool)
     }
 }

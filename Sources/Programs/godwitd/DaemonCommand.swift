@@ -2,6 +2,7 @@ import ArgumentParser
 import ClusterConfiguration
 import Environment
 import Foundation
+import HostNetwork
 import Logging
 import RESTAPI
 import ReplicatedDatabase
@@ -31,6 +32,14 @@ struct DaemonCommand: AsyncParsableCommand {
     @Flag(help: "Check the configuration file, say what is wrong, and end.")
     var checkConfig = false
 
+    @Flag(
+        help: """
+            Take the addresses of LIFs that a daemon which was killed has left off their ports, and end. For ExecStopPost= of \
+            a systemd unit: while they are there, the host answers for them.
+            """
+    )
+    var releaseAddresses = false
+
     @Option(help: "A file that is written when the daemon serves, and removed when it ends.")
     var readyFile: String?
 
@@ -51,10 +60,20 @@ struct DaemonCommand: AsyncParsableCommand {
             return handler
         }
         do {
+            if releaseAddresses { return try await Self.releaseAddresses(settings) }
             try await Daemon(settings: settings, readyFile: readyFile).run()
         } catch {
             throw Self.exit(ManagementError.from(error).description, ExitStatus.failure)
         }
+    }
+
+    private static func releaseAddresses(_ settings: DaemonConfiguration) async throws {
+        let lock = try DirectoryLock(directory: settings.dataDirectory)
+        let released = try await HostAddresses.of(settings, LinuxHostNetwork(), BlockingPool()).sweep(keeping: [:])
+        print(
+            "godwitd: released \(released.isEmpty ? "no address" : released.map(\.description).joined(separator: ", "))"
+        )
+        _ = consume lock
     }
 
     private static func read(_ path: String) throws -> DaemonConfiguration {

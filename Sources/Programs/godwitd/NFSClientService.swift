@@ -235,7 +235,7 @@ final class NFSClientService: ClientService {
 
     func executed(withinMilliseconds milliseconds: UInt64) async -> Bool {
         let deadline = environment.monotonicNanoseconds() + milliseconds * 1_000_000
-        for listener in listeners.withLock({ Array($0.values) }) { listener.acknowledgeAnswers() }
+        for listener in listeners { listener.acknowledgeAnswers() }
         while service.gate.executing > 0 {
             guard environment.monotonicNanoseconds() < deadline else { return false }
             try? await Task.sleep(nanoseconds: 200_000)
@@ -245,7 +245,7 @@ final class NFSClientService: ClientService {
 
     func answered(withinMilliseconds milliseconds: UInt64) async -> Bool {
         let deadline = environment.monotonicNanoseconds() + milliseconds * 1_000_000
-        for listener in listeners.withLock({ Array($0.values) }) {
+        for listener in listeners {
             guard await listener.tookAnswers(deadline: deadline, environment: environment),
                 await listener.flushed(deadline: deadline, environment: environment)
             else { return false }
