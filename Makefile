@@ -7,7 +7,7 @@ SCRATCH ?= /var/tmp
 CRASH_ROUNDS ?= 200
 # Seeds of the simulator, and those of the short run in `make test`.
 SIM_SEEDS ?= 1..10000
-QUICK_SIM_SEEDS ?= 1..300
+QUICK_SIM_SEEDS ?= 1..200
 # The short runs of `make test`: some rounds, the moments around the point of no return on both sides, some scenarios.
 QUICK_CRASH_ROUNDS ?= 10
 QUICK_KILL_POINTS ?= destination/baseline:after destination/ponr-source:after destination/ponr-destination:after \

@@ -18,8 +18,7 @@ import Testing
         #expect(frame.dropLast().withUnsafeBytes { ARPPacket(frame: $0) } == nil)
     }
 
-    /// The packet that scapy makes of
-    /// `IP(src="10.1.2.3",dst="10.1.2.200",id=0,flags="DF")/TCP(sport=2049,dport=901,seq=0,ack=0,flags="A",window=1024)`.
+    /// Checksums and fields as RFC 791, section 3.1, and RFC 9293, section 3.1, have them.
     @Test func aTickleIsAnAcknowledgementWithRightChecksums() throws {
         let connection = TransportConnection(
             local: HostAddress("10.1.2.3")!,
@@ -37,8 +36,8 @@ import Testing
         #expect(Array(packet[20..<24]) == [8, 1, 3, 0x85])
     }
 
-    /// The bytes that `ip link add link lo name x.5 type vlan id 5` sends, but for the order of the attributes and the flag
-    /// that sets it up.
+    /// What `ip link add link lo name x.5 type vlan id 5` asks for, written down by hand from rtnetlink(7): an ifinfomsg that
+    /// sets the link up, the parent, the name, and the kind with its number.
     @Test func aVLANIsMadeWithItsNumber() {
         let message = RouteMessages.makeVLAN(5, parentIndex: 1, name: "x.5")
         let expected: [UInt8] =
