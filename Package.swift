@@ -185,7 +185,7 @@ let package = Package(
             [
                 "MigrateOperation", "GroupControl", "MigrateSource", "Orchestrator", "Saga", "StorageControl",
                 "ClusterConfiguration",
-                "Environment", "Identity", hummingbird, asyncHTTPClient, logging, nioCore,
+                "Environment", "Identity", hummingbird, asyncHTTPClient, crypto, logging, nioCore,
             ]
         ),
         room(

@@ -69,24 +69,6 @@ private func withService(
 }
 
 @Suite struct ClusterServiceTests {
-    /// FIPS 180-4 and RFC 4231 test vectors.
-    @Test func digestsAreThoseOfTheStandards() {
-        func text(_ bytes: [UInt8]) -> String {
-            bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
-        }
-        #expect(
-            text(SHA256.digest([UInt8]("abc".utf8)))
-                == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        )
-        #expect(
-            text(SHA256.digest([])) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        )
-        #expect(
-            text(SHA256.authenticationCode(key: [UInt8]("Jefe".utf8), [UInt8]("what do ya want for nothing?".utf8)))
-                == "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
-        )
-    }
-
     @Test func answersCarryTheirAttachment() async throws {
         try await withService(clientPassphrase: "a long passphrase") { source in
             let snapshot = OperationSnapshot(uuid: operation, name: "final")

@@ -19,13 +19,15 @@ class JournalClient:
 
     def __init__(self, state, name, address, volume, run, operations_per_second=200, workers=1):
         self.state, self.name, self.log = state, name, state.path("logs", f"{name}.log")
+        # What was acknowledged; it grows with every answer.
+        self.journal = state.path("data", f"{name}.journal")
         open(self.log, "w").close()
         # A journal is for one run only.
         with contextlib.suppress(FileNotFoundError):
-            os.remove(state.path("data", f"{name}.journal"))
+            os.remove(self.journal)
         self.record = commands.spawn(
             ["ip", "netns", "exec", CLIENTS, state.program("godwit-journal-client"), "--url", f"nfs://{address}/{volume}",
-             "--port", str(NFS_PORT), "--journal", state.path("data", f"{name}.journal"), "--run", str(run), "--workers",
+             "--port", str(NFS_PORT), "--journal", self.journal, "--run", str(run), "--workers",
              str(workers), "--operations-per-second", str(operations_per_second), "--outage-report"], self.log)
         state.note(name, self.record)
         time.sleep(0.3)

@@ -37,7 +37,7 @@ struct RemoteSourceCluster: SourceCluster {
         request.headers.add(name: "Content-Type", value: "application/json")
         request.headers.add(
             name: ClusterServiceProtocol.tokenHeader,
-            value: PeerToken.token(passphrase: peer.passphrase)
+            value: KeyedProof.ofPeer(passphrase: peer.passphrase)
         )
         request.body = .bytes(ByteBuffer(bytes: try ConfigurationCoding.encode(call)))
         let patience = TimeAmount.milliseconds(Int64(call.request.patienceMilliseconds))

@@ -65,7 +65,7 @@ package struct ClusterServiceRoutes: Sendable {
         var isKnown = false
         // All peers are compared, so that the time does not tell which one matched.
         for peer in try await store.snapshot().peers
-        where PeerToken.areEqual(shown, PeerToken.token(passphrase: peer.passphrase)) {
+        where KeyedProof.areEqual(shown, KeyedProof.ofPeer(passphrase: peer.passphrase)) {
             isKnown = true
         }
         guard isKnown else {

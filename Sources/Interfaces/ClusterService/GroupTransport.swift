@@ -23,14 +23,7 @@ enum GroupProtocol {
     /// What proves that a call was made by somebody who knows the secret of the node that executes it. It is bound to the
     /// call: whoever sees it can have the same done once more, which changes nothing, and nothing else.
     static func proof(of json: [UInt8], secret: String) -> String {
-        let code = SHA256.authenticationCode(
-            key: [UInt8](secret.utf8),
-            [UInt8]("godwit group control, version 1\n".utf8) + json
-        )
-        return code.map { byte in
-            let digits = String(byte, radix: 16)
-            return byte < 16 ? "0" + digits : digits
-        }.joined()
+        KeyedProof.proof(of: [UInt8]("godwit group control, version 1\n".utf8) + json, secret: secret)
     }
 }
 
@@ -183,7 +176,7 @@ package struct GroupRoutes: Sendable {
         let shown = Self.field(GroupProtocol.proofHeader, request) ?? ""
         // A node without a secret executes nothing for others.
         guard let secret = node.interconnectSecret,
-            PeerToken.areEqual(shown, GroupProtocol.proof(of: json, secret: secret))
+            KeyedProof.areEqual(shown, GroupProtocol.proof(of: json, secret: secret))
         else {
             throw MigrateError(
                 .notAuthenticated,
