@@ -29,8 +29,15 @@ package struct ConfigurationSnapshot: Equatable, Sendable {
 
     /// Reads the records of a range over `ConfigurationKeys.all`.
     package init(records: [DatabaseRecord], revision: Int64) throws(ManagementError) {
+        var reader = RecordReader()
+        try self.init(records: records, revision: revision, reader: &reader)
+    }
+
+    /// The same with what was decoded before.
+    init(records: [DatabaseRecord], revision: Int64, reader: inout RecordReader) throws(ManagementError) {
         self.revision = revision
-        for record in records { try insert(record) }
+        for record in records { try insert(record, &reader) }
+        reader.forgetAbsent()
         sort()
     }
 
@@ -79,18 +86,18 @@ package struct ConfigurationSnapshot: Equatable, Sendable {
     /// The export policies of an SVM, by name.
     package func exportPolicies(of svm: ObjectUUID) -> [ExportPolicyRecord] { exportPolicies.filter { $0.svm == svm } }
 
-    private mutating func insert(_ record: DatabaseRecord) throws(ManagementError) {
+    private mutating func insert(_ record: DatabaseRecord, _ reader: inout RecordReader) throws(ManagementError) {
         let parts = record.key.split(separator: "/").map(String.init)
         switch (parts.count, parts.dropFirst().first, parts.dropFirst(3).first) {
         case (2, "guard", _): guardRevision = record.modifyRevision
-        case (2, "cluster", _): cluster = try Self.read(record)
-        case (3, "node", _): nodes.append(try Self.read(record))
-        case (3, "aggregate", _): aggregates.append(try Self.read(record))
-        case (3, "peer", _): peers.append(try Self.read(record))
-        case (3, "svm", _): svms.append(try Self.read(record))
-        case (5, "svm", "volume"): volumes.append(try Self.read(record))
-        case (5, "svm", "export-policy"): exportPolicies.append(try Self.read(record))
-        case (5, "svm", "lif"): lifs.append(try Self.read(record))
+        case (2, "cluster", _): cluster = try reader.read(record)
+        case (3, "node", _): nodes.append(try reader.read(record))
+        case (3, "aggregate", _): aggregates.append(try reader.read(record))
+        case (3, "peer", _): peers.append(try reader.read(record))
+        case (3, "svm", _): svms.append(try reader.read(record))
+        case (5, "svm", "volume"): volumes.append(try reader.read(record))
+        case (5, "svm", "export-policy"): exportPolicies.append(try reader.read(record))
+        case (5, "svm", "lif"): lifs.append(try reader.read(record))
         default:
             throw ManagementError(
                 .failed,
@@ -100,21 +107,6 @@ package struct ConfigurationSnapshot: Equatable, Sendable {
                 target: record.key
             )
         }
-    }
-
-    private static func read<Record: ConfigurationRecord>(_ record: DatabaseRecord) throws(ManagementError) -> Record {
-        let value = try ConfigurationCoding.decode(Record.self, from: record.value, key: record.key)
-        guard value.formatVersion <= Record.formatVersionMax else {
-            throw ManagementError(
-                .failed,
-                "record_too_new",
-                "the record at '\(record.key)' has format \(value.formatVersion), this version reads "
-                    + "\(Record.formatVersionMax)",
-                remedy: "use the version of the software that wrote it",
-                target: record.key
-            )
-        }
-        return value
     }
 
     mutating func sort() {

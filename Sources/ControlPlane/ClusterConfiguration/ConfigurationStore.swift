@@ -13,6 +13,8 @@ package struct ConfigurationStore: Sendable {
     /// reading that one key is much cheaper than reading and decoding everything, and a cutover reads inside its window.
     private final class Cache: Sendable {
         let last = Mutex<ConfigurationSnapshot?>(nil)
+        /// What records were decoded to.
+        let reader = Mutex(RecordReader())
     }
     private let cache = Cache()
 
@@ -41,7 +43,12 @@ package struct ConfigurationStore: Sendable {
     private func read() async throws(ManagementError) -> ConfigurationSnapshot {
         do {
             let (records, revision) = try await database.range(prefix: ConfigurationKeys.all)
-            return try ConfigurationSnapshot(records: records, revision: revision)
+            // Worked on as a copy: two reads at a time cost one of them its memory, and nothing else.
+            var reader = cache.reader.withLock { $0 }
+            let snapshot = try ConfigurationSnapshot(records: records, revision: revision, reader: &reader)
+            let newest = reader
+            cache.reader.withLock { $0 = newest }
+            return snapshot
         } catch let error as DatabaseError {
             throw ManagementError(database: error)
         } catch let error as ManagementError {

@@ -61,6 +61,8 @@ package final class Aggregate: @unchecked Sendable {
     package let uuid: ObjectUUID
     private let context: AggregateContext
     private let lockFile: Mutex<File?>
+    /// The bytes of a label that was found not to be a newer owner's.
+    private let seenLabel = Mutex<[UInt8]>([])
     private let open = Mutex<[VolumeMSID: Volume]>([:])
     private let reclaimer = Reclaimer()
     /// Set under `management`.
@@ -226,8 +228,13 @@ package final class Aggregate: @unchecked Sendable {
     /// Whether a newer owner has been written into the directory: this one must close it at once.
     package func isTakenOver() -> Bool {
         // A label that cannot be read says nothing; what is on the disk is this owner's as long as it has the lock.
-        guard let label = try? AggregateLabel.read(context.directory) else { return false }
-        return label.ownershipEpoch > context.options.ownershipEpoch
+        guard let bytes = AggregateLabel.bytes(context.directory) else { return false }
+        // Asked for many times a second, and nearly always the same as at the last time.
+        if seenLabel.withLock({ $0 == bytes }) { return false }
+        guard let label = AggregateLabel(text: String(decoding: bytes, as: UTF8.self)) else { return false }
+        guard label.ownershipEpoch <= context.options.ownershipEpoch else { return true }
+        seenLabel.withLock { $0 = bytes }
+        return false
     }
 
     /// Stops; everything that was ordered is durable afterwards. Calls that come later are refused.

@@ -54,6 +54,9 @@ struct AggregateLabel: Equatable {
         return label
     }
 
+    /// The bytes of the label, unread; nil when there are none, or they cannot be read.
+    static func bytes(_ directory: String) -> [UInt8]? { try? FileSystem.readAll(path(directory)) }
+
     /// Reads the label; nil when there is none.
     static func read(_ directory: String) throws(StorageError) -> AggregateLabel? {
         let path = path(directory)

@@ -401,7 +401,11 @@ final class SimulatedFileSystem: FileSystemSubstitute {
     }
 
     func open(_ path: String, _ mode: File.Mode) throws(FileIOError) -> any FileSubstitute {
-        OpenDiskFile(try disk(path).open(path, mode))
+        let disk = try disk(path)
+        guard !simulation.defects.hides(path, on: disk) else {
+            throw FileIOError(operation: "open", path: path, number: 2)
+        }
+        return OpenDiskFile(try disk.open(path, mode))
     }
     func makeDirectories(_ path: String) throws(FileIOError) { try disk(path).makeDirectories(path) }
     func list(_ path: String) throws(FileIOError) -> [String] { try disk(path).list(path) }
