@@ -8,7 +8,7 @@ struct FailoverTests {
     private let database = InMemoryDatabase()
     private var store: ConfigurationStore { ConfigurationStore(database) }
     /// a and b are partners of each other, c is nobody's.
-    private static let nodes = ["a", "b", "c"].enumerated().map { index, name in
+    fileprivate static let nodes = ["a", "b", "c"].enumerated().map { index, name in
         NodeRecord(
             uuid: ObjectUUID(high: 3, low: UInt64(index + 1)),
             name: name,
@@ -189,12 +189,26 @@ struct FailoverTests {
         #expect(giveBack == nil)
     }
 
+    /// Looks twice a second, as a daemon does more often: between two calls the same nodes are up as at the first of them.
+    private struct Looks {
+        var detector = FailureDetector(nowNanoseconds: 0)
+        private var last: (time: UInt64, up: Set<String>) = (0, [])
+
+        mutating func down(_ now: UInt64, _ up: Set<String>) -> Set<ObjectUUID> {
+            for time in stride(from: last.time + 500_000_000, to: now, by: 500_000_000) { _ = look(time, last.up) }
+            last = (now, up)
+            return look(now, up)
+        }
+
+        private mutating func look(_ now: UInt64, _ up: Set<String>) -> Set<ObjectUUID> {
+            detector.down(among: FailoverTests.nodes, nowNanoseconds: now) { up.contains($0.name) }
+        }
+    }
+
     @Test func nodeIsDownAfterItWasNotSeenForAWhile() {
         let second: UInt64 = 1_000_000_000
-        var detector = FailureDetector(nowNanoseconds: 0)
-        func down(_ now: UInt64, _ up: Set<String>) -> Set<ObjectUUID> {
-            detector.down(among: Self.nodes, nowNanoseconds: now) { up.contains($0.name) }
-        }
+        var looks = Looks()
+        func down(_ now: UInt64, _ up: Set<String>) -> Set<ObjectUUID> { looks.down(now, up) }
         // Nodes start one after another.
         #expect(down(second, ["a"]).isEmpty)
         #expect(down(14 * second, ["a"]).isEmpty)
@@ -209,13 +223,38 @@ struct FailoverTests {
     /// A node that has just started may be the heir of one that dies right then: the others leave it to it.
     @Test func nodeThatWasSeenIsNotWaitedForAfterAStart() {
         let second: UInt64 = 1_000_000_000
-        var detector = FailureDetector(nowNanoseconds: 0)
-        func down(_ now: UInt64, _ up: Set<String>) -> Set<ObjectUUID> {
-            detector.down(among: Self.nodes, nowNanoseconds: now) { up.contains($0.name) }
-        }
+        var looks = Looks()
+        func down(_ now: UInt64, _ up: Set<String>) -> Set<ObjectUUID> { looks.down(now, up) }
         #expect(down(second, ["a", "b"]).isEmpty)
         #expect(down(2 * second, ["a"]).isEmpty)
         #expect(down(3 * second, ["a"]) == [Self.b.uuid])
         #expect(down(15 * second, ["a"]) == [Self.b.uuid, Self.c.uuid])
+    }
+
+    /// A database that was away for longer than the lease has ended the sessions of all, who begin them again one by one.
+    @Test func nobodyIsDownForAWhileAfterAGap() {
+        let second: UInt64 = 1_000_000_000
+        var detector = FailureDetector(nowNanoseconds: 0)
+        func down(_ now: UInt64, _ up: Set<String>) -> Set<ObjectUUID> {
+            detector.down(among: Self.nodes, nowNanoseconds: now) { up.contains($0.name) }
+        }
+        for now: UInt64 in 14...20 { #expect(down(now * second, ["a", "b", "c"]).isEmpty) }
+        #expect(down(50 * second, ["a"]).isEmpty)
+        #expect(down(52 * second, ["a", "b"]).isEmpty)
+        #expect(down(54 * second, ["a", "b"]).isEmpty)
+        #expect(down(56 * second, ["a", "b"]) == [Self.c.uuid])
+        detector.beginGrace(nowNanoseconds: 57 * second)
+        #expect(down(58 * second, ["a", "b"]).isEmpty)
+    }
+
+    /// A node without a session is held for dead by the others: it takes over nothing.
+    @Test func nodeWithoutASessionTakesOverNothing() async throws {
+        try await populate()
+        let planned = try await plan(Self.b, down: [Self.a])
+        try await setUp(false, Self.a)
+        try await setUp(false, Self.b)
+        #expect(await takeOver(planned, as: Self.b) == "configuration_changed")
+        try await setUp(true, Self.b)
+        #expect(await takeOver(planned, as: Self.b) == nil)
     }
 }

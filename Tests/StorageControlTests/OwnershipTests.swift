@@ -114,6 +114,7 @@ private final class TwoNodes {
 
     /// Lets a node look until it has noticed that the other one is not there.
     func noticeThatOneIsDown(by index: Int) async throws {
+        try await setUp(true, index)
         try await controllers[index].watchNodesOnce(&detector)
         try await Task.sleep(nanoseconds: FailureDetector.absenceNanosecondsMin)
         try await controllers[index].watchNodesOnce(&detector)

@@ -60,9 +60,11 @@ def start_time(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()
+        # Its first thread may be gone while others still end, and hold what it had locked.
+        has_ended = fields[0] in "ZX" and len(os.listdir(f"/proc/{pid}/task")) <= 1
     except OSError:
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    return None if has_ended else int(fields[19])
 
 
 def spawn(command, log, environment=None, **options):

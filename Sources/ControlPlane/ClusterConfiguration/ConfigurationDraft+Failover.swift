@@ -3,8 +3,10 @@ import ReplicatedDatabase
 
 // Changes of the owner: of aggregates, and of LIFs with them.
 extension ConfigurationDraft {
-    /// Gives a node what it has planned to take over. The transaction fails when one of the former owners is seen again.
+    /// Gives a node what it has planned to take over. The transaction fails when one of the former owners is seen again, or the
+    /// node itself has no session: others hold it for dead, and would take over from it in turn.
     package mutating func takeOver(_ plan: FailoverPlan, as node: ObjectUUID) throws(ManagementError) {
+        if let record = snapshot.node(node) { try requireUp(record) }
         for planned in plan.aggregates {
             guard let aggregate = snapshot.aggregate(planned.uuid), aggregate.node == planned.node else { continue }
             try requireDown(aggregate.node)

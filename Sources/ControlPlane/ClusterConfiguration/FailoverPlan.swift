@@ -79,9 +79,17 @@ package struct FailureDetector: Sendable {
     /// themselves.
     package static let startNanoseconds: UInt64 = 15_000_000_000
 
+    /// Longer than this without a look, and sessions may have ended unseen: the database was away, or this node was.
+    package static let lookGapNanosecondsMax: UInt64 = 3_000_000_000
+    /// How long nobody is down after such a gap. A database that was away for longer than the lease may have ended the
+    /// sessions of all nodes, and each of them needs some seconds to find that out and begin its own again.
+    package static let graceNanoseconds: UInt64 = 6_000_000_000
+
     private var seen: Set<ObjectUUID> = []
     private var absentSince: [ObjectUUID: UInt64] = [:]
     private let startedNanoseconds: UInt64
+    private var lastLookNanoseconds: UInt64?
+    private var graceEndsNanoseconds: UInt64 = 0
 
     /// Begins to watch at a time of the monotonic clock.
     package init(nowNanoseconds: UInt64) { startedNanoseconds = nowNanoseconds }
@@ -96,16 +104,26 @@ package struct FailureDetector: Sendable {
         nowNanoseconds: UInt64,
         isUp: (NodeRecord) -> Bool
     ) -> Set<ObjectUUID> {
+        if let last = lastLookNanoseconds, nowNanoseconds > last + Self.lookGapNanosecondsMax {
+            beginGrace(nowNanoseconds: nowNanoseconds)
+        }
+        lastLookNanoseconds = nowNanoseconds
         let present = nodes.filter(isUp).map(\.uuid)
         seen.formUnion(present)
         let absent = nodes.map(\.uuid).filter { !present.contains($0) }
         absentSince = absentSince.filter { absent.contains($0.key) }
         for node in absent where absentSince[node] == nil { absentSince[node] = nowNanoseconds }
+        guard nowNanoseconds >= graceEndsNanoseconds else { return [] }
         let isStarted = nowNanoseconds >= startedNanoseconds + Self.startNanoseconds
         return Set(
             absent.filter { node in
                 (isStarted || seen.contains(node)) && nowNanoseconds >= absentSince[node]! + Self.absenceNanosecondsMin
             }
         )
+    }
+
+    /// Nobody is down for a while: what is seen now says little. Also for a node that has lost its own session.
+    package mutating func beginGrace(nowNanoseconds: UInt64) {
+        graceEndsNanoseconds = nowNanoseconds + Self.graceNanoseconds
     }
 }

@@ -21,6 +21,10 @@ package final class NodeSession: Sendable {
     /// Seconds that a start waits for another daemon's lease: a new leader of etcd may have given it its time again.
     package static let patienceSeconds: Int64 = 2 * leaseSeconds + 2
 
+    /// Milliseconds between two attempts while the database does not answer: the session may have ended, and others wait only
+    /// so long (`FailureDetector.graceNanoseconds`).
+    private static let retryMilliseconds: UInt64 = 250
+
     private let database: any LeasingDatabase
     private let key: String
     private let node: String
@@ -101,7 +105,7 @@ package final class NodeSession: Sendable {
         var isSilent = false
         while true {
             do {
-                try await waiting.milliseconds(UInt64(Self.leaseSeconds) * 1000 / 3)
+                try await waiting.milliseconds(isSilent ? Self.retryMilliseconds : UInt64(Self.leaseSeconds) * 1000 / 3)
                 try await keep()
                 if isSilent { logger.notice("etcd answers again") }
                 isSilent = false

@@ -27,9 +27,10 @@ extension StorageController {
 
     /// One turn of `watchNodes`.
     package func watchNodesOnce(_ detector: inout FailureDetector) async throws {
-        let up = try await namesOfNodesUp()
+        let up = try await namesOfSessions()
         let snapshot = try await store.snapshot()
         let now = environment.monotonicNanoseconds()
+        guard up.contains(node.name) else { return detector.beginGrace(nowNanoseconds: now) }
         let down = detector.down(among: snapshot.nodes, nowNanoseconds: now) { up.contains($0.name) }
         guard !down.isEmpty else { return }
         let plan = FailoverPlan(for: node.uuid, down: down, in: snapshot)

@@ -6,9 +6,14 @@ import Synchronization
 extension StorageController {
     /// The names of the nodes that are up: this one, and those whose session lives in a database that they share.
     package func namesOfNodesUp() async throws(ManagementError) -> Set<String> {
+        try await namesOfSessions().union([node.name])
+    }
+
+    /// The names of the nodes whose session lives.
+    func namesOfSessions() async throws(ManagementError) -> Set<String> {
         do {
             let (records, _) = try await store.database.range(prefix: ConfigurationKeys.sessions)
-            return Set(records.map { String($0.key.dropFirst(ConfigurationKeys.sessions.count)) } + [node.name])
+            return Set(records.map { String($0.key.dropFirst(ConfigurationKeys.sessions.count)) })
         } catch {
             throw ManagementError(database: error)
         }

@@ -153,8 +153,10 @@ package final class GroupExecutor: GroupNode {
 
     func volume(_ msid: VolumeMSID) throws -> Volume {
         guard let volume = controller.volume(msid: msid) else {
+            // One that is known is on its way: its former owner may hang for as long as it likes, and holds the lock so long.
+            let isKnown = controller.reconciledConfiguration.volumes.contains { $0.msid == msid }
             throw MigrateError(
-                .failed,
+                isKnown ? .nodeAway : .failed,
                 "volume \(msid) is not open on node '\(controller.node.name)'",
                 remedy: "look at the aggregates and events of the node; the step is tried again"
             )
