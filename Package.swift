@@ -135,9 +135,15 @@ let package = Package(
         room("ControlPlane", "ClusterConfiguration", ["ReplicatedDatabase", "Environment", "Identity", "Bytes"]),
         room(
             "ControlPlane",
+            "Performance",
+            ["ClusterConfiguration", "ReplicatedDatabase", "Identity", "VolumeEngine"]
+        ),
+        room(
+            "ControlPlane",
             "StorageControl",
             [
-                "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity", "Bytes", "FileIO",
+                "Performance", "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity", "Bytes",
+                "FileIO",
                 "HostNetwork",
                 "VolumeEngine", "Replication",
                 "FileService", "NFSServer", "NetworkModule", "PeerTransport", logging,
@@ -172,7 +178,7 @@ let package = Package(
             "ManagementPlane",
             "Orchestrator",
             [
-                "MigrateOperation", "GroupControl", "Saga", "StorageControl", "ClusterConfiguration",
+                "MigrateOperation", "GroupControl", "Saga", "StorageControl", "Performance", "ClusterConfiguration",
                 "ReplicatedDatabase", "Environment", "Identity",
                 "VolumeEngine", "Replication", "PeerTransport", logging,
             ]
@@ -193,7 +199,7 @@ let package = Package(
             "RESTAPI",
             [
                 "MigrateOperation", "GroupControl", "MigrateSource", "Orchestrator", "Replication", "Saga",
-                "StorageControl",
+                "StorageControl", "Performance",
                 "ClusterConfiguration",
                 "ReplicatedDatabase", "Environment", "Identity", "JSON", "VolumeEngine", "TransportSecurity",
                 hummingbird,
@@ -209,7 +215,7 @@ let package = Package(
                 "Replication", "FileService", "NFSServer", "NetworkModule", "PeerTransport", "ReplicatedDatabase",
                 "ReplicatedDatabaseSQLite",
                 "ReplicatedDatabaseEtcd", "ClusterConfiguration",
-                "StorageControl", "MigrateOperation", "GroupControl", "MigrateSource", "Orchestrator",
+                "Performance", "StorageControl", "MigrateOperation", "GroupControl", "MigrateSource", "Orchestrator",
                 "ClusterService", "RESTAPI",
                 argumentParser, logging, serviceLifecycle, unixSignals, yams, hummingbird, asyncHTTPClient, nioCore,
                 nioPosix,
@@ -266,9 +272,14 @@ let package = Package(
             ]
         ),
         tests(
+            "PerformanceTests",
+            ["Performance", "VolumeEngine", "ClusterConfiguration", "ReplicatedDatabase", "Identity"]
+        ),
+        tests(
             "StorageControlTests",
             [
-                "TestKit", "HostNetwork", "StorageControl", "ClusterConfiguration", "ReplicatedDatabase", "Replication",
+                "TestKit", "HostNetwork", "StorageControl", "Performance", "ClusterConfiguration", "ReplicatedDatabase",
+                "Replication",
                 "VolumeEngine",
                 "Environment", "Identity", logging,
             ]
@@ -277,7 +288,7 @@ let package = Package(
             "DaemonTests",
             [
                 "godwitd", "godwit", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", "VolumeEngine",
-                "Environment",
+                "Environment", "NFSTypes",
                 "Identity", "ReplicatedDatabaseEtcd", "TestKit", "TransportSecurity",
                 hummingbird,
             ]
@@ -285,8 +296,8 @@ let package = Package(
         tests(
             "MigrateTests",
             [
-                "TestKit", "HostNetwork", "Saga", "Bytes", "StorageControl", "MigrateOperation", "GroupControl",
-                "MigrateSource", "Orchestrator", "ClusterService",
+                "TestKit", "HostNetwork", "Saga", "Bytes", "StorageControl", "Performance", "MigrateOperation",
+                "GroupControl", "MigrateSource", "Orchestrator", "ClusterService",
                 "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity", logging,
                 nioCore,
                 hummingbird, asyncHTTPClient,

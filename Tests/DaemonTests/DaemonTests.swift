@@ -85,6 +85,20 @@ struct ConfigurationFileTests {
         #expect(failure { identity.replacing(", key: /node.key", with: "") + $0 }.contains("'tls.key' is missing"))
     }
 
+    @Test func tiersAndSamplesAreConfigured() throws {
+        let usual = try DaemonConfiguration(yaml: good)
+        #expect(usual.aggregates[0].tier == nil)
+        #expect(usual.statisticsIntervalSeconds == 60)
+        let other = try DaemonConfiguration(
+            yaml: good.replacing("10G}", with: "10G, tier: capacity}") + "\nstatistics: {interval: 5}"
+        )
+        #expect(other.aggregates[0].tier == .capacity)
+        #expect(other.statisticsIntervalSeconds == 5)
+        let tier = failure { $0.replacing("10G}", with: "10G, tier: fast}") }
+        #expect(tier.contains("'aggregates[0].tier' cannot be 'fast' (give one of performance, capacity)"))
+        #expect(failure { $0 + "\nstatistics: {interval: 0}" }.contains("give 1 to 3600"))
+    }
+
     @Test func sharedDirectoriesAreRefused() {
         let message = failure { $0 + "\n  - {name: aggr2, directory: /aggr1, capacity: 1G}" }
         #expect(message.contains("share a name or a directory"))

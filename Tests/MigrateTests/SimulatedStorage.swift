@@ -145,8 +145,9 @@ struct SimulatedDestination: DestinationStorage {
     func precheck(
         _ svm: SVMDescription,
         _ options: MigrationOptions
-    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) {
-        try await place(svm.volumes, options)
+    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription], placements: [PlacementDecision]) {
+        let placed = try await place(svm.volumes, options)
+        return (placed.findings, placed.volumes, [])
     }
     func place(
         _ volumes: [VolumeDescription],

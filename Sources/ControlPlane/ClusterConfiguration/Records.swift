@@ -108,6 +108,14 @@ package struct NodeRecord: ConfigurationRecord {
     package var key: String { ConfigurationKeys.node(uuid) }
 }
 
+/// What an aggregate is for.
+package enum AggregateTier: String, Codable, Sendable, CaseIterable {
+    /// Volumes that are much used.
+    case performance
+    /// Volumes that are large and little used.
+    case capacity
+}
+
 /// An aggregate: a directory of a node that holds volumes.
 package struct AggregateRecord: ConfigurationRecord {
     /// The format of the record.
@@ -126,6 +134,8 @@ package struct AggregateRecord: ConfigurationRecord {
     package var homeNode: ObjectUUID?
     /// Counts the changes of the owner, also in the directory; nil before the first.
     package var ownershipEpoch: UInt64?
+    /// What it is for; nil when the configuration file does not say.
+    package var tier: AggregateTier?
 
     /// The node in whose configuration file it is, and to which it is given back.
     package var home: ObjectUUID { homeNode ?? node }

@@ -1,5 +1,6 @@
 package import ClusterConfiguration
 package import Identity
+import Performance
 import ReplicatedDatabase
 import Synchronization
 
@@ -36,6 +37,7 @@ extension StorageController {
             }
             try draft.deleteNode(node.uuid)
         }
+        try await PerformanceStore(store.database).remove(node.uuid)
     }
 }
 

@@ -235,6 +235,7 @@ extension StorageController {
             directory: setting.directory,
             capacityBytes: setting.capacityBytes
         )
+        record.tier = setting.tier
         record.homeNode = known?.homeNode
         record.ownershipEpoch = known?.ownershipEpoch
         let aggregate = try await open(record, journalBytes: setting.journalBytes, isNew: known == nil)

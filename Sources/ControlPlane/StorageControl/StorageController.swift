@@ -15,14 +15,17 @@ package struct AggregateSetting: Equatable, Sendable {
     package var directory: String
     /// Bytes that its volumes together may use.
     package var capacityBytes: UInt64
+    /// What it is for; nil when nothing is said about it.
+    package var tier: AggregateTier?
     /// Size of its commit journal; nil for what is usual.
     package var journalBytes: Int?
 
     /// Makes a setting.
-    package init(name: String, directory: String, capacityBytes: UInt64) {
+    package init(name: String, directory: String, capacityBytes: UInt64, tier: AggregateTier? = nil) {
         self.name = name
         self.directory = directory
         self.capacityBytes = capacityBytes
+        self.tier = tier
     }
 }
 
@@ -76,6 +79,8 @@ package final class StorageController: Sendable {
         var isStopped = false
         /// The moves of LIFs to other nodes that the database was told of.
         var toldMoves: [ObjectUUID: UInt64] = [:]
+        /// What was asked of this node's volumes.
+        var performance = PerformanceState()
     }
 
     /// The configuration.

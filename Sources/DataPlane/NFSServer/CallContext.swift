@@ -87,6 +87,8 @@ package final class ClientContext: @unchecked Sendable {
     @exclusivity(unchecked) private var accessByVolume: [VolumeMSID: ExportAccess] = [:]
     @exclusivity(unchecked) private var credentialBytes: [UInt8] = []
     @exclusivity(unchecked) private var credential = Credentials(user: 65534, group: 65534)
+    /// How the request that is executed, or was executed last, is counted.
+    @exclusivity(unchecked) package internal(set) var measure = RequestMeasure()
 
     /// Begins with the present namespace.
     package init(service: SVMFileService, client: ClientAddress, isForwarded: Bool = false) {
@@ -250,6 +252,7 @@ struct Call {
         _ reference: FileReference,
         forWriting: Bool
     ) throws(CallFailure) -> FileTarget {
+        client.measure.meet(exported.volume)
         let access = client.access(to: exported)
         guard access.canRead else { throw .status(.accessDenied) }
         if forWriting && !access.canWrite { throw .status(.readOnly) }

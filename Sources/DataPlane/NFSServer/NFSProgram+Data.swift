@@ -21,6 +21,7 @@ extension NFSProgram {
     }
 
     static func read(_ call: inout Call, _ output: inout ByteBuffer) throws(CallFailure) -> CallOutcome {
+        call.client.measure.carry(.read, bytes: 0)
         let target = try call.file()
         let offset = try call.uint64()
         let count = Int(min(try call.uint32(), UInt32(VolumeLimits.transferBytesMax)))
@@ -50,6 +51,7 @@ extension NFSProgram {
         }
         let settled = outcome!
         let result = try attempt { () throws(FileError) in try settled.get() }
+        call.client.measure.carry(.read, bytes: result.count)
         output.writeRepeatingByte(0, count: -result.count & 3)
         let end = output.writerIndex
         output.moveWriterIndex(to: head)
@@ -65,6 +67,7 @@ extension NFSProgram {
     }
 
     static func write(_ call: inout Call, _ output: inout ByteBuffer) throws(CallFailure) -> CallOutcome {
+        call.client.measure.carry(.write, bytes: 0)
         let target = try call.file(forWriting: true)
         let offset = try call.uint64()
         let count = try call.uint32()
@@ -84,6 +87,7 @@ extension NFSProgram {
                 execution
             )
         }
+        call.client.measure.carry(.write, bytes: data.count)
         output.writeStatus(.ok)
         output.writeConsistency(consistency, msid: target.volume.msid)
         // DATA_SYNC is answered as FILE_SYNC, which promises more (section 3.3.7).

@@ -26,6 +26,7 @@ package enum NFSServer {
         waiter: @escaping @Sendable (CachedReply) -> Void
     ) -> CallOutcome {
         let start = output.writerIndex
+        client.measure = RequestMeasure()
         let outcome = record.withUnsafeReadableBytes { bytes -> CallOutcome in
             var reader = XDRReader(bytes)
             do throws(XDRError) {

@@ -96,6 +96,8 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     private struct PendingRequest: Sendable {
         var record: ByteBuffer
         var isClaimed: Bool
+        /// When it was executed first, on the event loop.
+        var beganNanoseconds: UInt64
     }
 
     var gate: RequestGate { client.service.gate }
@@ -241,6 +243,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     private func run(_ record: ByteBuffer) {
         let start = output.writerIndex
         let isShort = burstBytes >= Self.burstBytesMax
+        let began = environment.monotonicNanoseconds()
         let outcome = NFSServer.execute(
             record,
             client,
@@ -251,6 +254,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         ) { [self] in deliver($0) }
         switch outcome {
         case .answered:
+            client.measure.count(since: began, environment)
             gate.leave()
             burstBytes += output.writerIndex - start
             // The client takes a large answer while the next request is executed.
@@ -261,10 +265,14 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
             copy.writeImmutableBuffer(output.getSlice(at: start, length: output.writerIndex - start)!)
             let kept = copy
             output.moveWriterIndex(to: start)
-            volume.whenDurable(ticket) { [self] in complete(kept, isAlone: $0) }
+            let measure = client.measure
+            volume.whenDurable(ticket) { [self] in
+                measure.count(since: began, environment)
+                complete(kept, isAlone: $0)
+            }
         case .wouldBlock:
             waitingBytes += record.readableBytes
-            blocked.append(PendingRequest(record: record, isClaimed: true))
+            blocked.append(PendingRequest(record: record, isClaimed: true, beganNanoseconds: began))
         case .elsewhere(let target): forward(record, to: target)
         case .misdirected:
             gate.leave()
@@ -305,10 +313,16 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
             into: &reply
         ) { [self] in deliver($0) }
         switch outcome {
-        case .answered: complete(reply, requestBytes: bytes)
+        case .answered:
+            client.measure.count(since: request.beganNanoseconds, environment)
+            complete(reply, requestBytes: bytes)
         case .answeredWhenDurable(let volume, let ticket):
             let answer = reply
-            volume.whenDurable(ticket) { [self] _ in complete(answer, requestBytes: bytes) }
+            let measure = client.measure
+            volume.whenDurable(ticket) { [self] _ in
+                measure.count(since: request.beganNanoseconds, environment)
+                complete(answer, requestBytes: bytes)
+            }
         case .elsewhere(let target):
             eventLoop.execute { [self] in
                 waitingBytes -= bytes

@@ -17,6 +17,8 @@ package final class Volume: @unchecked Sendable {
 
     /// The identity that never changes, wherever the volume moves.
     package let msid: VolumeMSID
+    /// Counts what clients ask of it.
+    package let counters = VolumeCounters()
     let context: AggregateContext
     let segments: SegmentStore
     let reader: VolumeReader

@@ -161,7 +161,7 @@ package struct ClusterRoutes: RouteGroup {
             "message": .string(job.message), "code": .int(job.error == nil ? 0 : 1), "error": error,
             "start_time": .time(nanoseconds: job.startTimeNanoseconds),
             "end_time": job.endTimeNanoseconds.map { .time(nanoseconds: $0) },
-            "node": .fields(["name": .string(controller.node.name)]),
+            "node": .fields(["name": .string(controller.node.name)]), "godwit": job.details,
             "_links": .selfLink("/api/cluster/jobs/\(job.uuid)"),
         ])
     }

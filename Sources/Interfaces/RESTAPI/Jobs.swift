@@ -1,6 +1,7 @@
 package import ClusterConfiguration
 package import Environment
 package import Identity
+package import JSON
 import StorageControl
 import Synchronization
 
@@ -26,6 +27,8 @@ package struct Job: Equatable, Sendable {
     package var state = State.queued
     /// Progress or result, in words.
     package var message = ""
+    /// What was found, for programs; under `godwit` in the answers of REST.
+    package var details: JSONValue?
     /// Why it ended badly.
     package var error: ManagementError?
     /// Nanoseconds since 1970 when it began.
@@ -71,15 +74,19 @@ package final class JobManager: Sendable {
     ///
     /// - Parameters:
     ///   - description: method and path of the request.
+    ///   - details: what is known already, for programs.
     ///   - body: does the work; what it returns becomes the message, what it throws the error.
     package func start(
         _ description: String,
+        details: JSONValue? = nil,
         _ body: @escaping @Sendable (@escaping Progress) async throws -> String
     ) -> ObjectUUID {
         let uuid = ObjectUUID.random(environment)
-        let job = Job(uuid: uuid, description: description, startTimeNanoseconds: environment.wallClockNanoseconds())
+        var job = Job(uuid: uuid, description: description, startTimeNanoseconds: environment.wallClockNanoseconds())
+        job.details = details
+        let queued = job
         state.withLock { state in
-            state.jobs.append(job)
+            state.jobs.append(queued)
             if state.jobs.count > Self.jobsMax,
                 let oldest = state.jobs.firstIndex(where: { $0.endTimeNanoseconds != nil })
             {

@@ -121,6 +121,25 @@ enum MigrationJSON {
         return words
     }
 
+    /// What was looked at for each volume and interface; nil when nothing was.
+    static func details(_ placements: [PlacementDecision]) -> JSONValue? {
+        placements.isEmpty ? nil : .fields(["placements": .array(placements.map(placement))])
+    }
+
+    private static func placement(_ decision: PlacementDecision) -> JSONValue {
+        let options = decision.options.map { option in
+            JSONValue.fields([
+                "name": .string(option.name), "detail": .string(option.detail),
+                "refusal": option.refusal.map { .string($0) },
+            ])
+        }
+        return .fields([
+            "kind": .string(decision.kind.rawValue), "name": .string(decision.name),
+            "choice": decision.choice.map { .string($0) }, "reason": .string(decision.reason),
+            "options": .array(options),
+        ])
+    }
+
     /// The source's side of an operation.
     static func source(_ record: SourceRecord, nodeName: String) -> JSONValue {
         .fields([

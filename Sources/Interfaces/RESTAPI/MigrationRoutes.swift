@@ -151,7 +151,7 @@ package struct MigrationRoutes: RouteGroup {
             "auto_source_cleanup", "check_only", "throttle", "destination.ipspace.name",
             "destination.volume_placement.aggregates", "godwit.hold_budget_ms", "godwit.ready_transfers",
             "godwit.ready_transfer_ms", "godwit.pre_commit_budget_ms", "godwit.cutover_attempts",
-            "godwit.cutover_retry_ms",
+            "godwit.cutover_retry_ms", "godwit.tier",
         ])
         let request = MigrationRequest(
             svmName: try call.required(try call.string("source.svm.name"), "source.svm.name"),
@@ -164,9 +164,14 @@ package struct MigrationRoutes: RouteGroup {
         let isCheckOnly = try call.bool("check_only") ?? call.isTrue("check_only") ?? false
         if isCheckOnly {
             let found = try await orchestrator.precheck(request, operation: ObjectUUID.random(controller.environment))
-            guard found.findings.isEmpty else { throw PrecheckFailure(findings: found.findings) }
+            guard found.findings.isEmpty else {
+                throw PrecheckFailure(findings: found.findings, placements: found.placements)
+            }
             let words = MigrationJSON.words(of: found.prediction)
-            return .accepted(job: jobs.start("POST \(Self.path)") { _ in "the pre-checks found nothing; \(words)" })
+            let details = MigrationJSON.details(found.placements)
+            return .accepted(
+                job: jobs.start("POST \(Self.path)", details: details) { _ in "the pre-checks found nothing; \(words)" }
+            )
         }
         let operation = try await orchestrator.start(request)
         let location = "\(Self.path)/\(operation)"
@@ -201,6 +206,12 @@ package struct MigrationRoutes: RouteGroup {
             options.cutoverRetryMillisecondsMax = max(1, wait)
         }
         options.aggregates = try await aggregates(call)
+        if let tier = try call.string("godwit.tier") {
+            guard let known = AggregateTier(rawValue: tier) else {
+                throw Self.invalid(tier, "godwit.tier", "give performance or capacity")
+            }
+            options.tier = known
+        }
         return options
     }
 
@@ -295,7 +306,7 @@ package struct MigrationRoutes: RouteGroup {
                 "error": .fields([
                     "code": .string(code), "message": .string(failure.findings.map(\.message).joined(separator: "; ")),
                     "name": .string("precheck_failed"), "remedy": .string(remedies), "arguments": .array(findings),
-                ])
+                ]), "godwit": MigrationJSON.details(failure.placements),
             ])
         )
     }

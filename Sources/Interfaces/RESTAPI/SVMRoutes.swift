@@ -136,7 +136,8 @@ package struct SVMRoutes: RouteGroup {
             ]),
             "volume-count": .count(snapshot.volumes.filter { $0.aggregate == record.uuid }.count),
             "godwit": .fields([
-                "directory": .string(record.directory), "ownership_epoch": .count(record.ownershipEpoch ?? 0),
+                "directory": .string(record.directory), "tier": record.tier.map { .string($0.rawValue) },
+                "ownership_epoch": .count(record.ownershipEpoch ?? 0),
                 "failure": controller.failure(of: record.uuid).map { .string($0.description) },
             ]),
             "_links": .selfLink("/api/storage/aggregates/\(record.uuid)"),

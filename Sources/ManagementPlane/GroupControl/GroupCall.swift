@@ -179,13 +179,21 @@ package struct VolumeUse: Codable, Equatable, Sendable {
     package var msid: VolumeMSID
     /// Bytes in use.
     package var usedBytes: UInt64
+    /// Requests per second of its busiest interval lately; nil when the node has not measured it.
+    package var busiestOperationsPerSecond: Double?
     /// Why it cannot be moved; nil when nothing is in the way.
     package var finding: PrecheckFinding?
 
     /// Makes a use.
-    package init(msid: VolumeMSID, usedBytes: UInt64, finding: PrecheckFinding? = nil) {
+    package init(
+        msid: VolumeMSID,
+        usedBytes: UInt64,
+        busiestOperationsPerSecond: Double? = nil,
+        finding: PrecheckFinding? = nil
+    ) {
         self.msid = msid
         self.usedBytes = usedBytes
+        self.busiestOperationsPerSecond = busiestOperationsPerSecond
         self.finding = finding
     }
 }

@@ -55,7 +55,13 @@ extension GroupExecutor {
             do {
                 let volume = try controller.openVolume(record)
                 let used = try await controller.pool.run { volume.space().usedBytes }
-                uses.append(VolumeUse(msid: msid, usedBytes: used))
+                uses.append(
+                    VolumeUse(
+                        msid: msid,
+                        usedBytes: used,
+                        busiestOperationsPerSecond: controller.busiestOperationsPerSecond(of: record.uuid)
+                    )
+                )
             } catch let error as ManagementError {
                 let finding = PrecheckFinding(code: MigrateCode.startFailed, error.message, remedy: error.remedy)
                 uses.append(VolumeUse(msid: msid, usedBytes: 0, finding: finding))

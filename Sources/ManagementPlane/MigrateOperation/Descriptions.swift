@@ -33,6 +33,8 @@ package struct VolumeDescription: Codable, Equatable, Sendable {
     package var isSpaceGuaranteed: Bool
     /// Bytes in use at the time of the description.
     package var usedBytes: UInt64
+    /// Requests per second of its busiest interval lately; nil when the source has not measured it.
+    package var busiestOperationsPerSecond: Double?
     /// Where it is fetched from. It changes when another node takes the volume over.
     package var source: VolumeSource
     /// Aggregate chosen on the destination; empty until placed.
@@ -46,6 +48,7 @@ package struct VolumeDescription: Codable, Equatable, Sendable {
         sizeBytes: UInt64,
         isSpaceGuaranteed: Bool,
         usedBytes: UInt64,
+        busiestOperationsPerSecond: Double? = nil,
         source: VolumeSource,
         destinationAggregate: ObjectUUID? = nil
     ) {
@@ -55,6 +58,7 @@ package struct VolumeDescription: Codable, Equatable, Sendable {
         self.sizeBytes = sizeBytes
         self.isSpaceGuaranteed = isSpaceGuaranteed
         self.usedBytes = usedBytes
+        self.busiestOperationsPerSecond = busiestOperationsPerSecond
         self.source = source
         self.destinationAggregate = destinationAggregate
     }

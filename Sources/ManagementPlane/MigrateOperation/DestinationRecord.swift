@@ -1,3 +1,4 @@
+package import ClusterConfiguration
 package import Identity
 package import Saga
 
@@ -11,6 +12,8 @@ package struct MigrationOptions: Codable, Equatable, Sendable {
     package var throttleBytesPerSecond: UInt64 = 0
     /// Aggregates of the destination that may be used; empty is all.
     package var aggregates: [ObjectUUID] = []
+    /// The tier that aggregates must have; nil for any.
+    package var tier: AggregateTier?
     /// How long the source may be held before it gives the commit up.
     package var holdBudgetMilliseconds: UInt64 = 5_000
     /// How many transfers in a row must have been short before the operation is ready for cutover [132].

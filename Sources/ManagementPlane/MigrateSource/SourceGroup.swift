@@ -64,6 +64,7 @@ package struct SourceGroup: SourceStorage {
                     sizeBytes: record.sizeBytes,
                     isSpaceGuaranteed: record.guarantee == .volume,
                     usedBytes: use.usedBytes,
+                    busiestOperationsPerSecond: use.busiestOperationsPerSecond,
                     source: VolumeSource(
                         nodeName: node.name,
                         endpoint: PeerEndpoint(address: node.replication.address, port: node.replication.port),

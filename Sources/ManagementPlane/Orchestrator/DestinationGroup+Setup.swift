@@ -2,6 +2,7 @@ import ClusterConfiguration
 import GroupControl
 package import Identity
 package import MigrateOperation
+import Performance
 import StorageControl
 
 // What is made on the destination before anything is transferred, and what is recorded when it serves.
@@ -10,7 +11,7 @@ extension DestinationGroup {
     package func precheck(
         _ svm: SVMDescription,
         _ options: MigrationOptions
-    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) {
+    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription], placements: [PlacementDecision]) {
         let snapshot = try await group.controller.store.snapshot()
         var findings = DestinationPrecheck.collisions(of: svm, with: snapshot)
         let surveys = try await surveys(svm.uuid, svm.volumes.map(\.msid), svm.configuration.interfaces)
@@ -24,7 +25,8 @@ extension DestinationGroup {
                 )
             )
         }
-        let placed = DestinationPrecheck.place(svm.volumes, on: Self.candidates(surveys, snapshot, options))
+        let candidates = await candidates(surveys, snapshot, options)
+        let placed = VolumePlacement.place(svm.volumes, on: candidates, tier: options.tier)
         findings += placed.findings
         let nodes = Self.nodes(of: placed.volumes, snapshot, own: group.controller.node.uuid)
         let places = DestinationPrecheck.place(svm.interfaces.map(\.name), keeping: [:], on: nodes)
@@ -41,7 +43,7 @@ extension DestinationGroup {
                 )
             )
         }
-        return (findings, placed.volumes)
+        return (findings, placed.volumes, placed.decisions)
     }
 
     /// Places volumes on the aggregates that may be used, of all nodes that are up.
@@ -51,7 +53,9 @@ extension DestinationGroup {
     ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) {
         let snapshot = try await group.controller.store.snapshot()
         let surveys = try await surveys(ObjectUUID(high: 0, low: 0), [], [])
-        return DestinationPrecheck.place(volumes, on: Self.candidates(surveys, snapshot, options))
+        let candidates = await candidates(surveys, snapshot, options)
+        let placed = VolumePlacement.place(volumes, on: candidates, tier: options.tier)
+        return (placed.findings, placed.volumes)
     }
 
     /// What the nodes that are up could take. One that does not answer takes nothing.
@@ -76,19 +80,27 @@ extension DestinationGroup {
         return surveys
     }
 
-    private static func candidates(
+    /// All aggregates of the cluster; those that cannot be used, with the reason.
+    private func candidates(
         _ surveys: [(node: NodeRecord, survey: NodeSurvey)],
         _ snapshot: ConfigurationSnapshot,
         _ options: MigrationOptions
-    ) -> [PlacementCandidate] {
-        snapshot.aggregates.compactMap { record in
-            guard options.aggregates.isEmpty || options.aggregates.contains(record.uuid) else { return nil }
-            let rooms = surveys.flatMap(\.survey.rooms)
-            guard let room = rooms.first(where: { $0.aggregate == record.uuid }) else { return nil }
-            return PlacementCandidate(
+    ) async -> [AggregateCandidate] {
+        // Without it all are judged by their space alone: what is known of load is no reason to fail.
+        let performance = try? await group.controller.clusterPerformance()
+        let rooms = surveys.flatMap(\.survey.rooms)
+        return snapshot.aggregates.map { record in
+            let room = rooms.first { $0.aggregate == record.uuid }
+            let node = snapshot.node(record.node)?.name ?? record.node.description
+            let isListed = options.aggregates.isEmpty || options.aggregates.contains(record.uuid)
+            let absence = room == nil ? "node '\(node)' does not have it open, or does not answer" : nil
+            return AggregateCandidate(
                 aggregate: record.uuid,
                 name: record.name,
-                availableBytes: room.availableBytes
+                availableBytes: room?.availableBytes ?? 0,
+                tier: record.tier,
+                headroom: performance?.headroom(of: record.uuid, on: record.node) ?? .unknown(.tooFewSamples),
+                refusal: isListed ? absence : "it is not among the aggregates that may be used"
             )
         }
     }

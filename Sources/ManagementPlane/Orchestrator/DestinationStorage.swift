@@ -22,10 +22,12 @@ package protocol DestinationStorage: Sendable {
     /// Whether this node can act for an operation: what it owns of the SVM's volumes is open.
     func isReady(for svm: SVMDescription) async throws -> Bool
     /// Finds what speaks against receiving the SVM, and chooses an aggregate for each volume.
+    ///
+    /// - Returns: `placements` tells what was looked at for each volume and interface, for people.
     func precheck(
         _ svm: SVMDescription,
         _ options: MigrationOptions
-    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription])
+    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription], placements: [PlacementDecision])
     /// Chooses an aggregate for each of some volumes of an SVM that is here already.
     func place(
         _ volumes: [VolumeDescription],

@@ -9,6 +9,8 @@ package struct PrecheckReport: Sendable {
     package var findings: [PrecheckFinding]
     /// What is expected of it.
     package var prediction: OutagePrediction
+    /// What was looked at for each volume and interface, and what was chosen.
+    package var placements: [PlacementDecision]
 }
 
 // The pre-checks of both clusters, run together, everything found reported at once [126].
@@ -44,7 +46,7 @@ extension Orchestrator {
             usedBytes: svm.volumes.reduce(0) { $0 + $1.usedBytes }
         )
         findings += Self.findings(of: prediction, holdBudgetMilliseconds: request.options.holdBudgetMilliseconds)
-        return PrecheckReport(svm: svm, findings: findings, prediction: prediction)
+        return PrecheckReport(svm: svm, findings: findings, prediction: prediction, placements: here.placements)
     }
 
     /// Other operations of this cluster that move the same SVM or one of its name.

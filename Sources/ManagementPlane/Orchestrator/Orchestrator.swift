@@ -27,9 +27,14 @@ package struct MigrationRequest: Sendable {
 package struct PrecheckFailure: Error, Sendable, CustomStringConvertible {
     /// The findings of both clusters, at least one.
     package var findings: [PrecheckFinding]
+    /// What was looked at for each volume and interface.
+    package var placements: [PlacementDecision]
 
     /// Makes a failure out of at least one finding.
-    package init(findings: [PrecheckFinding]) { self.findings = findings }
+    package init(findings: [PrecheckFinding], placements: [PlacementDecision] = []) {
+        self.findings = findings
+        self.placements = placements
+    }
 
     /// All of them in words.
     package var description: String {
@@ -105,7 +110,9 @@ package actor Orchestrator {
     package func start(_ request: MigrationRequest) async throws -> ObjectUUID {
         let operation = ObjectUUID.random(environment)
         let report = try await precheck(request, operation: operation)
-        guard report.findings.isEmpty else { throw PrecheckFailure(findings: report.findings) }
+        guard report.findings.isEmpty else {
+            throw PrecheckFailure(findings: report.findings, placements: report.placements)
+        }
         var record = DestinationRecord(
             operation: operation,
             owningNode: node,

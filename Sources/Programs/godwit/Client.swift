@@ -14,6 +14,8 @@ struct CommandError: Error, CustomStringConvertible {
     var message: String
     /// How to mend it.
     var remedy: String
+    /// What the node told besides, for programs.
+    var details: JSONValue?
 
     /// Both, on lines of their own.
     var description: String { remedy.isEmpty ? message : "\(message)\n  remedy: \(remedy)" }
@@ -209,7 +211,8 @@ struct Client {
             throw CommandError(
                 name: answer[path: "error.name"]?.plain ?? "",
                 message: answer[path: "error.message"]?.plain ?? "status \(status)",
-                remedy: answer[path: "error.remedy"]?.plain ?? ""
+                remedy: answer[path: "error.remedy"]?.plain ?? "",
+                details: answer[path: "godwit"]
             )
         }
         return (answer, status)

@@ -117,7 +117,8 @@ struct AggregateCommand: AsyncParsableCommand {
                 records,
                 [
                     Column("NAME", "name"), Column("STATE", "state"), Column("NODE", "node.name"),
-                    Column("HOME", "home_node.name"), Column("SIZE", bytes: "space.block_storage.size"),
+                    Column("HOME", "home_node.name"), Column("TIER", "godwit.tier"),
+                    Column("SIZE", bytes: "space.block_storage.size"),
                     Column("USED", bytes: "space.block_storage.used"),
                     Column("AVAILABLE", bytes: "space.block_storage.available"),
                     Column("VOLUMES", "volume-count"), Column("DIRECTORY", "godwit.directory"),

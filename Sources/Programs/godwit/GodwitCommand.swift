@@ -13,6 +13,7 @@ struct GodwitCommand: AsyncParsableCommand {
         subcommands: [
             ClusterCommand.self, NodeCommand.self, AggregateCommand.self, SVMCommand.self, VolumeCommand.self,
             SnapshotCommand.self, ExportPolicyCommand.self, LIFCommand.self, JobCommand.self, EventCommand.self,
+            StatisticsCommand.self,
         ]
     )
 }

@@ -26,6 +26,7 @@ struct MigrateCommand: AsyncParsableCommand {
         @Option(help: "Delete the source after the integrity check (true), or wait for 'source-cleanup' (false).")
         var autoSourceCleanup = true
         @Option(help: "Aggregates that may be used, with commas (default: all).") var aggrList: String?
+        @Option(help: "The tier that aggregates must have: performance or capacity (default: any).") var tier: String?
         @Option(help: "Limit of all transfers together in KB/s; 0 is unlimited.") var throttle: Int64 = 0
         @Option(help: "Milliseconds that clients may be held before the cutover is undone (default: 5000).")
         var holdBudgetMs: Int64?
@@ -49,7 +50,9 @@ struct MigrateCommand: AsyncParsableCommand {
                 ("pre_commit_budget_ms", preCommitBudgetMs), ("cutover_attempts", cutoverAttempts),
                 ("cutover_retry_ms", cutoverRetryMs),
             ]
-            let given = choices.compactMap { name, value in value.map { (key: name, value: JSONValue.int($0)) } }
+            let given =
+                choices.compactMap { name, value in value.map { (key: name, value: JSONValue.int($0)) } }
+                + (tier.map { [(key: "tier", value: JSONValue.string($0))] } ?? [])
             let body = JSONValue.fields([
                 "source": .fields([
                     "svm": .fields(["name": .string(svm)]), "cluster": .fields(["name": .string(sourceCluster)]),
@@ -60,15 +63,30 @@ struct MigrateCommand: AsyncParsableCommand {
                 "godwit": given.isEmpty ? nil : .object(given),
             ])
             let client = options.client
+            if checkOnly { return try await check(client, body) }
             let accepted = try await client.post(MigrateCommand.path, body)
             let job = try await client.wait(for: accepted) { _ in }
-            if checkOnly { return options.done(job[path: "message"]?.plain ?? "the pre-checks found nothing", job) }
             // The job's description ends with the identifier of the operation.
             let words = job[path: "description"]?.plain ?? ""
             let uuid = String(words.split(separator: "/").last ?? "")
             if watch { return try await MigrateWatch(client: client, uuid: uuid, json: options.json).run() }
             let record = try await client.get("\(MigrateCommand.path)/\(uuid)")
             options.done("migrate operation \(uuid) started; watch it with 'godwit svm migrate show --watch'", record)
+        }
+
+        /// Runs the pre-checks and tells where everything would go, and why, also when something is in the way.
+        private func check(_ client: Client, _ body: JSONValue) async throws {
+            do {
+                let job = try await client.wait(for: try await client.post(MigrateCommand.path, body)) { _ in }
+                if !options.json { PlacementTable.lines(job[path: "godwit"]).forEach { print($0) } }
+                options.done(job[path: "message"]?.plain ?? "the pre-checks found nothing", job)
+            } catch let error as CommandError {
+                if let details = error.details {
+                    if options.json { print(JSONValue.fields(["godwit": details]).text) }
+                    if !options.json { PlacementTable.lines(details).forEach { print($0) } }
+                }
+                throw error
+            }
         }
     }
 

@@ -172,6 +172,7 @@ struct Daemon {
                 SnapshotRoutes(controller: controller, group: migrate.snapshots),
                 InterfaceRoutes(controller: controller, others: others, portDefault: settings.nfsPort),
                 ExportPolicyRoutes(controller: controller), PrivateRoutes(controller: controller, jobs: jobs),
+                StatisticsRoutes(controller: controller),
             ] + migrate.routes(controller, jobs)
         let application = try RESTServer.makeApplication(
             groups: groups,
@@ -190,12 +191,15 @@ struct Daemon {
                 BackgroundService { await controller.watchNodes(.system) },
             ]
         }
+        let interval = settings.statisticsIntervalSeconds
+        let statistics = BackgroundService { await controller.collectStatistics(everySeconds: interval, .system) }
         // Ended in the reverse order: first no new requests, then no jobs, then the storage.
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: opened.services.map { .init(service: $0) } + [
                     .init(service: StorageService(controller: controller)),
                     .init(service: BackgroundService { await controller.retryFailures(.system) }),
+                    .init(service: statistics),
                     .init(service: BackgroundService { await jobs.run() }),
                 ] + (watch + migrate.services).map { .init(service: $0) } + [.init(service: application)],
                 gracefulShutdownSignals: [.sigterm, .sigint],

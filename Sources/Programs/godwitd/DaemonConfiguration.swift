@@ -1,4 +1,5 @@
 package import ClusterConfiguration
+import Performance
 package import ReplicatedDatabaseEtcd
 package import StorageControl
 package import TransportSecurity
@@ -39,6 +40,8 @@ package struct DaemonConfiguration: Equatable, Sendable {
     package var nfsPort: Int
     /// The directories that hold volumes.
     package var aggregates: [AggregateSetting]
+    /// Seconds between two samples of what volumes and aggregates do.
+    package var statisticsIntervalSeconds: Int
     /// The least severe messages of the log: trace, debug, info, notice, warning, error.
     package var logLevel: String
     /// Whether hooks for tests (crash points) may be used.
@@ -66,13 +69,14 @@ package struct DaemonConfiguration: Equatable, Sendable {
             keys: [
                 "cluster", "node", "data_directory", "database", "management", "replication", "interconnect", "tls",
                 "nfs",
-                "aggregates", "partners", "log", "testing",
+                "aggregates", "partners", "statistics", "log", "testing",
             ]
         )
         let cluster = try top.section("cluster", keys: ["name"])
         let node = try top.section("node", keys: ["name"])
         let nfs = try top.optionalSection("nfs", keys: ["port"])
         let log = try top.optionalSection("log", keys: ["level"])
+        let statistics = try top.optionalSection("statistics", keys: ["interval"])
         clusterName = try cluster.text("name")
         nodeName = try node.text("name")
         dataDirectory = try top.absolutePath("data_directory")
@@ -99,6 +103,8 @@ package struct DaemonConfiguration: Equatable, Sendable {
         }
         nfsPort = try nfs?.optionalPort("port") ?? 2049
         aggregates = try Self.aggregates(&top)
+        statisticsIntervalSeconds =
+            try statistics?.optionalSeconds("interval", in: 1...3_600) ?? PerformanceLimits.intervalSecondsDefault
         isTesting = try top.optionalBool("testing") ?? false
         logLevel = try log?.choice("level", ["trace", "debug", "info", "notice", "warning", "error"]) ?? "info"
         var endpoints = [("management", management), ("replication", replication)]
@@ -115,11 +121,12 @@ package struct DaemonConfiguration: Equatable, Sendable {
 
     private static func aggregates(_ top: inout Section) throws -> [AggregateSetting] {
         var settings: [AggregateSetting] = []
-        for section in try top.list("aggregates", keys: ["name", "directory", "capacity"]) {
+        for section in try top.list("aggregates", keys: ["name", "directory", "capacity", "tier"]) {
             let setting = AggregateSetting(
                 name: try section.text("name"),
                 directory: try section.absolutePath("directory"),
-                capacityBytes: try section.size("capacity")
+                capacityBytes: try section.size("capacity"),
+                tier: try section.choice("tier", AggregateTier.allCases.map(\.rawValue)).flatMap(AggregateTier.init)
             )
             for other in settings where other.name == setting.name || other.directory == setting.directory {
                 throw section.failure(
@@ -210,6 +217,18 @@ private struct Section {
     func optionalPort(_ key: String) throws -> Int? {
         guard mapping[key] != nil else { return nil }
         return try port(key)
+    }
+
+    func optionalSeconds(_ key: String, in range: ClosedRange<Int>) throws -> Int? {
+        guard mapping[key] != nil else { return nil }
+        guard let seconds = try required(key).int, range.contains(seconds) else {
+            throw failure(
+                key,
+                "'\(full(key))' must be a number of seconds",
+                "give \(range.lowerBound) to \(range.upperBound)"
+            )
+        }
+        return seconds
     }
 
     private func port(_ key: String) throws -> Int {
