@@ -4,6 +4,7 @@ Each host is a network namespace; all of them are on one bridge. Needs root.
 """
 
 import datetime
+import json
 import os
 import re
 import signal
@@ -59,6 +60,16 @@ class Network:
         run("ip", "-n", switch, "link", "set", "to-machine", "master", "bridge", "up")
         run("ip", "link", "set", link, "up")
         run("ip", "address", "add", f"{address}/24", "dev", link)
+
+    def island(self, host, link):
+        """Gives a host a port on another bridge, on which nobody is."""
+        switch = self.names["switch"]
+        run("ip", "-n", switch, "link", "add", "island", "type", "bridge")
+        run("ip", "-n", switch, "link", "set", "island", "up")
+        run("ip", "-n", switch, "link", "add", f"is-{host}", "type", "veth", "peer", "name", link, "netns",
+            self.names[host])
+        run("ip", "-n", switch, "link", "set", f"is-{host}", "master", "island", "up")
+        run("ip", "-n", self.names[host], "link", "set", link, "up")
 
     def inside(self, host):
         """What is put before a command that runs on a host."""
@@ -276,3 +287,129 @@ def address_moves(lab):
     time.sleep(1)
     result["failover_outage_ms"] = client.finish()["outage_ms"]
     return result
+
+
+def lif_placement(lab):
+    """Where the LIF of an SVM goes: to the port whose network answers, although another one has the name of the source's; where
+    nobody answers, to that of the subnet; where the user wants it. An address that somebody else has is found before anything
+    is made."""
+    require(os.geteuid() == 0, "network namespaces can only be made by root")
+    network = Network(lab, {"alpha": ("eth1", f"{NETWORK}.1"), "beta": ("eth0", f"{NETWORK}.2"),
+                            "client": ("eth1", f"{NETWORK}.200"), "stranger": ("eth1", f"{NETWORK}.99")})
+    network.island("beta", "eth1")
+    directory = lab.path("certificates")
+    certificates(directory, "authority", "authority")
+    certificates(directory, "administrator", "admin")
+    alpha, beta = (Cluster(lab, name, 8_080, address=f"{NETWORK}.{index}", prefix=network.inside(name))
+                   for index, name in enumerate(("alpha", "beta"), 1))
+    for cluster in (alpha, beta):
+        cluster.secure(directory)
+        cluster.start()
+    peer(alpha, beta)
+    peer(beta, alpha)
+    make(network, alpha)
+    result = {"vlan": vlan(network, beta)}
+
+    # The network answers on eth0 only.
+    found = placement(beta)
+    require(found["choice"] == "beta-01:eth0", f"chosen is {found}")
+    require_refused(found, "beta-01:eth1", "nobody answers there")
+    require("the source answers" in option(found, "beta-01:eth0")["detail"], f"no proof: {found}")
+    text = beta.migrate("start", "--source-cluster", "alpha", "--check-only").stdout
+    require("chosen  beta-01:eth0" in text and "interface 'lif1': beta-01:eth0" in text and "refused  beta-01:eth1" in text, f"the command prints {text}")
+    # Without checks the name counts, as where nobody asks.
+    found = placement(beta, "--no-network-checks")
+    require(found["choice"] == "beta-01:eth1", f"chosen without checks is {found}")
+
+    require_error(beta, "refused  beta-01:eth1  nobody answers there", "--lif", "lif1=beta-01:eth1")
+    require_error(beta, "no port 'eth9'", "--lif", "lif1=beta-01:eth9")
+    require_error(beta, "no interface 'lif2'", "--lif", "lif2=beta-01:eth0")
+    found = placement(beta, "--lif", "lif1=beta-01:eth0")
+    require(found["choice"] == "beta-01:eth0" and "user has chosen" in found["reason"], f"the user's choice: {found}")
+
+    conflict(network, beta)
+    by_subnet(alpha, beta)
+
+    client = lab.client("placed", address=LIF, prefix=network.inside("client"))
+    move(lab, network, alpha, beta, "eth1", "placed")
+    port = beta.records("lif", "show", "--svm", SVM)[0]["location"]["port"]["name"]
+    require(port == "eth0", f"the LIF is on {port}")
+    time.sleep(0.5)
+    result["outage_ms"] = client.finish()["outage_ms"]
+    # A LIF whose address and port come from the subnet, beside the one that was moved.
+    beta.godwit("subnet", "modify", "--name", "lan", "--ip-ranges", f"{LIF}-{NETWORK}.11")
+    beta.godwit("lif", "create", "--svm", SVM, "--name", "lif2", "--subnet", "lan", "--port", str(LIF_PORT))
+    made = beta.records("lif", "show", "--svm", SVM)[1]
+    require(made["ip"]["address"] == f"{NETWORK}.11" and made["location"]["port"]["name"] == "eth0" and
+            made["state"] == "up", f"a LIF of the subnet is {made}")
+    used = beta.godwit("subnet", "delete", "--name", "lan", check=False)
+    require(used.returncode != 0 and "is used by LIF" in used.stderr, f"a subnet in use: {used.stderr}")
+    return result
+
+
+def vlan(network, cluster):
+    """A VLAN is a port like others, where the kernel has VLANs."""
+    made = subprocess.run(["ip", "-n", network.names[cluster.name], "link", "add", "link", "eth0", "name", "eth0.5", "type",
+                           "vlan", "id", "5"], capture_output=True, text=True, timeout=30)
+    if made.returncode != 0:
+        print(f"lif-placement: no VLAN is tried, since this kernel has none: {made.stderr.strip()}", flush=True)
+        return "skipped"
+    run("ip", "-n", network.names[cluster.name], "link", "set", "eth0.5", "up")
+    port = next(port for port in cluster.records("port", "show") if port["name"] == "eth0.5")
+    require(port["type"] == "vlan" and port["vlan"]["tag"] == 5, f"the VLAN is shown as {port}")
+    require_refused(placement(cluster), "beta-01:eth0.5", "nobody answers there")
+    return "shown"
+
+
+def placement(cluster, *options):
+    """What a check says of the LIF."""
+    answer = json.loads(cluster.migrate("start", "--source-cluster", "alpha", "--check-only", "--json", *options).stdout)
+    return next(decision for decision in answer["godwit"]["placements"] if decision["kind"] == "interface")
+
+
+def option(decision, name):
+    """A port that was looked at."""
+    return next(option for option in decision["options"] if option["name"] == name)
+
+
+def require_refused(decision, name, words):
+    """Fails unless a port was refused for a reason."""
+    refusal = option(decision, name).get("refusal", "")
+    require(words in refusal, f"{name} is refused with '{refusal}'")
+
+
+def require_error(cluster, words, *options):
+    """Fails unless an operation is refused with some words, and nothing is there of it."""
+    started = cluster.migrate("start", "--source-cluster", "alpha", *options, check=False)
+    require(started.returncode != 0 and words in started.stderr, f"{options}: {started.stdout}{started.stderr}")
+    for kind in ("svm", "volume", "lif"):
+        require(not cluster.records(kind, "show"), f"a {kind} is on {cluster.name} after an operation was refused")
+    require(not cluster.operation(), f"there is an operation on {cluster.name} that was refused")
+
+
+def conflict(network, cluster):
+    """Another host takes the address of the LIF, which the source still has."""
+    address = ["address", "add", f"{LIF}/24", "dev", "eth1"]
+    run("ip", "-n", network.names["stranger"], *address)
+    shown = json.loads(run("ip", "-n", network.names["stranger"], "-j", "link", "show", "eth1"))[0]["address"]
+    require_error(cluster, f"{shown} answers for it")
+    require_error(cluster, "in use by somebody else", "--lif", "lif1=beta-01:eth0")
+    run("ip", "-n", network.names["stranger"], "address", "del", f"{LIF}/24", "dev", "eth1")
+
+
+def by_subnet(source, destination):
+    """While the LIF is down at the source nobody answers for it: the subnet tells the port."""
+    source.godwit("lif", "modify", "--svm", SVM, "--lif", "lif1", "--enabled", "false")
+    require_error(destination, "the interface is down at the source")
+    found = placement(destination, "--lif", "lif1=beta-01:eth1")
+    require(found["choice"] == "beta-01:eth1", f"the user's choice where nobody answers: {found}")
+    destination.godwit("broadcast-domain", "create", "--name", "lan")
+    destination.godwit("broadcast-domain", "modify", "--name", "lan", "--add-ports", "beta-01:eth0")
+    destination.godwit("subnet", "create", "--name", "lan", "--broadcast-domain", "lan", "--subnet", f"{NETWORK}.0/24")
+    ports = {port["name"]: port for port in destination.records("port", "show")}
+    require(ports["eth0"]["broadcast_domain"]["name"] == "lan" and "broadcast_domain" not in ports["eth1"],
+            f"the ports are shown as {ports}")
+    found = placement(destination)
+    require(found["choice"] == "beta-01:eth0" and "subnet 'lan'" in found["reason"], f"by the subnet: {found}")
+    require_refused(found, "beta-01:eth1", "not in the broadcast domain of subnet 'lan'")
+    source.godwit("lif", "modify", "--svm", SVM, "--lif", "lif1", "--enabled", "true")

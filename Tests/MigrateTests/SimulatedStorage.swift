@@ -145,10 +145,17 @@ struct SimulatedDestination: DestinationStorage {
     func precheck(
         _ svm: SVMDescription,
         _ options: MigrationOptions
-    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription], placements: [PlacementDecision]) {
-        let placed = try await place(svm.volumes, options)
-        return (placed.findings, placed.volumes, [])
+    ) async throws -> (findings: [PrecheckFinding], svm: SVMDescription, decisions: [PlacementDecision]) {
+        var svm = svm
+        svm.volumes = try await place(svm.volumes, options).volumes
+        return ([], svm, [])
     }
+    func placeInterfaces(
+        of svm: SVMDescription,
+        _ options: MigrationOptions
+    ) async throws -> (
+        findings: [PrecheckFinding], interfaces: [InterfaceDescription], decisions: [PlacementDecision]
+    ) { ([], svm.interfaces, []) }
     func place(
         _ volumes: [VolumeDescription],
         _ options: MigrationOptions

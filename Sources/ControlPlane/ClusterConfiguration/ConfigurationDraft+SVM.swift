@@ -14,7 +14,17 @@ extension ConfigurationDraft {
         try ConfigurationChecks.name(record.name, of: "SVM")
         try ConfigurationChecks.comment(record.comment)
         try unique(record.name, "SVM", snapshot.svms.contains { $0.name == record.name && $0.uuid != record.uuid })
+        try requireIPSpace(record.ipSpace)
         let isNew = snapshot.svm(record.uuid) == nil
+        if let old = snapshot.svm(record.uuid), old.ipSpace != record.ipSpace, !snapshot.lifs(of: record.uuid).isEmpty {
+            throw ManagementError(
+                .conflict,
+                "svm_has_lifs",
+                "SVM '\(record.name)' has LIFs in its IP space",
+                remedy: "delete them first",
+                target: "ipspace.name"
+            )
+        }
         if !isNew { try changeableSVM(record.uuid) }
         guard !isNew || snapshot.svms.count < ConfigurationLimits.svmsMax else {
             throw ManagementError(
@@ -151,6 +161,7 @@ extension ConfigurationDraft {
         for node in [record.homeNode, record.currentNode].compactMap({ $0 }) where snapshot.node(node) == nil {
             throw .notFound("node", node.description, target: "location.home_node")
         }
+        try requirePortOfIPSpace(record)
         let siblings = snapshot.lifs(of: record.svm).filter { $0.uuid != record.uuid }
         try unique(record.name, "LIF", siblings.contains { $0.name == record.name })
         guard siblings.count < ConfigurationLimits.lifsPerSVMMax else {

@@ -117,8 +117,14 @@ package struct ConfigurationDraft {
                 target: "node"
             )
         }
+        for domain in snapshot.broadcastDomains where domain.ports.contains(where: { $0.node == uuid }) {
+            var left = domain
+            left.ports.removeAll { $0.node == uuid }
+            try putBroadcastDomain(left)
+        }
         snapshot.nodes.removeAll { $0.uuid == uuid }
         changes.append(.delete(key: node.key))
+        changes.append(.delete(key: ConfigurationKeys.ports(of: uuid)))
     }
 
     /// Deletes the record of an aggregate that holds nothing.

@@ -7,6 +7,9 @@ package import Identity
 ///     configuration/node/<uuid>
 ///     configuration/aggregate/<uuid>
 ///     configuration/peer/<uuid>
+///     configuration/ipspace/<uuid>
+///     configuration/broadcast-domain/<uuid>
+///     configuration/subnet/<uuid>
 ///     configuration/svm/<svm>                                    everything of an SVM is under this prefix,
 ///     configuration/svm/<svm>/volume/<uuid>                      so that a migrate can carry it
 ///     configuration/svm/<svm>/export-policy/<id>
@@ -16,6 +19,8 @@ package enum ConfigurationKeys {
     package static let sessions = "session/"
     /// What nodes tell of LIFs that have left them for another node, outside of the configuration, by the LIF.
     package static func departure(of lif: ObjectUUID) -> String { "departure/\(lif)" }
+    /// What nodes tell of the ports of their hosts, outside of the configuration.
+    package static let ports = "ports/"
     /// Everything.
     package static let all = "configuration/"
     /// Rewritten by every validated write: the one revision that makes validation free of races.
@@ -31,6 +36,21 @@ package enum ConfigurationKeys {
     /// All SVMs and what belongs to them.
     package static let svms = "configuration/svm/"
 
+    /// All IP spaces but the standard one.
+    package static let ipSpaces = "configuration/ipspace/"
+    /// All broadcast domains.
+    package static let broadcastDomains = "configuration/broadcast-domain/"
+    /// All subnets.
+    package static let subnets = "configuration/subnet/"
+
+    /// An IP space.
+    package static func ipSpace(_ uuid: ObjectUUID) -> String { "\(ipSpaces)\(uuid)" }
+    /// A broadcast domain.
+    package static func broadcastDomain(_ uuid: ObjectUUID) -> String { "\(broadcastDomains)\(uuid)" }
+    /// A subnet.
+    package static func subnet(_ uuid: ObjectUUID) -> String { "\(subnets)\(uuid)" }
+    /// What a node tells of its ports.
+    package static func ports(of node: ObjectUUID) -> String { "\(ports)\(node)" }
     /// The session of a node, by its name: a daemon needs it before it knows the node's identifier.
     package static func session(ofNodeNamed name: String) -> String { "\(sessions)\(name)" }
     /// A node.

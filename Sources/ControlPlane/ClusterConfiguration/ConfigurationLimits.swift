@@ -20,6 +20,14 @@ package enum ConfigurationLimits {
     package static let junctionPathBytesMax = 255
     /// Bytes of a comment.
     package static let commentBytesMax = 1_023
+    /// IP spaces, broadcast domains and subnets of one cluster, of each.
+    package static let networkObjectsMax = 1_000
+    /// Ports of one broadcast domain.
+    package static let portsPerDomainMax = 1_000
+    /// Ranges of one subnet.
+    package static let rangesPerSubnetMax = 64
+    /// Bytes of the largest packet of a broadcast domain: RFC 791 asks for 68, jumbo frames have some 9000.
+    package static let domainMTUBytes = 68...9_216
     /// Characters of the shortest passphrase of a cluster peer.
     package static let passphraseLengthMin = 8
 }

@@ -23,6 +23,12 @@ package struct ConfigurationSnapshot: Equatable, Sendable {
     package internal(set) var lifs: [LIFRecord] = []
     /// Cluster peers by name.
     package internal(set) var peers: [ClusterPeerRecord] = []
+    /// IP spaces by name, without the standard one.
+    package internal(set) var ipSpaces: [IPSpaceRecord] = []
+    /// Broadcast domains by name.
+    package internal(set) var broadcastDomains: [BroadcastDomainRecord] = []
+    /// Subnets by name.
+    package internal(set) var subnets: [SubnetRecord] = []
 
     /// An empty configuration.
     package init() {}
@@ -62,11 +68,6 @@ package struct ConfigurationSnapshot: Equatable, Sendable {
         guard let current = lif.currentNode else { return nodes.count == 1 ? nodes[0] : nil }
         return node(current)
     }
-    /// The link of a node that a LIF goes to: its home port at home, elsewhere the one of the same name. The one place that
-    /// decides it.
-    package func port(for lif: LIFRecord, on node: ObjectUUID) -> String? {
-        lif.homeNode == node ? lif.homePort ?? lif.currentPort : lif.currentPort
-    }
     /// The volume of an identifier.
     package func volume(_ uuid: ObjectUUID) -> VolumeRecord? { volumes.first { $0.uuid == uuid } }
     /// The LIF of an identifier.
@@ -94,6 +95,9 @@ package struct ConfigurationSnapshot: Equatable, Sendable {
         case (3, "node", _): nodes.append(try reader.read(record))
         case (3, "aggregate", _): aggregates.append(try reader.read(record))
         case (3, "peer", _): peers.append(try reader.read(record))
+        case (3, "ipspace", _): ipSpaces.append(try reader.read(record))
+        case (3, "broadcast-domain", _): broadcastDomains.append(try reader.read(record))
+        case (3, "subnet", _): subnets.append(try reader.read(record))
         case (3, "svm", _): svms.append(try reader.read(record))
         case (5, "svm", "volume"): volumes.append(try reader.read(record))
         case (5, "svm", "export-policy"): exportPolicies.append(try reader.read(record))
@@ -113,6 +117,9 @@ package struct ConfigurationSnapshot: Equatable, Sendable {
         nodes.sort { $0.name < $1.name }
         aggregates.sort { $0.name < $1.name }
         peers.sort { $0.name < $1.name }
+        ipSpaces.sort { $0.name < $1.name }
+        broadcastDomains.sort { ($0.name, $0.uuid) < ($1.name, $1.uuid) }
+        subnets.sort { ($0.name, $0.uuid) < ($1.name, $1.uuid) }
         svms.sort { $0.name < $1.name }
         volumes.sort { ($0.svm, $0.name) < ($1.svm, $1.name) }
         exportPolicies.sort { ($0.svm, $0.name) < ($1.svm, $1.name) }

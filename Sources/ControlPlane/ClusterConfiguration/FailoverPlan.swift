@@ -40,23 +40,32 @@ package struct FailoverPlan: Equatable, Sendable {
         return partners(of: home, snapshot).first { !down.contains($0.uuid) }
     }
 
-    /// The node that takes over a LIF: its home, or else who stands in for the node that it was on.
+    /// The node that takes over a LIF: its home, or else who stands in for the node that it was on; where the LIF's port is in
+    /// a broadcast domain, the first who could that has a port in it. None when nobody has.
     private static func heir(
         of lif: LIFRecord,
         down: Set<ObjectUUID>,
         _ snapshot: ConfigurationSnapshot
     ) -> NodeRecord? {
         if let home = lif.homeNode.flatMap({ snapshot.node($0) }), !down.contains(home.uuid) { return home }
-        return lif.currentNode.flatMap { snapshot.node($0) }.flatMap { deputy(of: $0, down: down, snapshot) }
+        guard let current = lif.currentNode.flatMap({ snapshot.node($0) }) else { return nil }
+        return deputies(of: current, down: down, snapshot).first { snapshot.refuge(of: lif, on: $0.uuid) != .none }
     }
 
-    /// The node that stands in for another one: a partner, since it has its aggregates, or else the first that is up.
+    /// The node that stands in for another one.
     private static func deputy(
         of node: NodeRecord,
         down: Set<ObjectUUID>,
         _ snapshot: ConfigurationSnapshot
-    ) -> NodeRecord? {
-        (partners(of: node, snapshot) + snapshot.nodes).first { !down.contains($0.uuid) }
+    ) -> NodeRecord? { deputies(of: node, down: down, snapshot).first }
+
+    /// The nodes that can stand in for another one: partners first, since they have its aggregates, then whoever is up.
+    private static func deputies(
+        of node: NodeRecord,
+        down: Set<ObjectUUID>,
+        _ snapshot: ConfigurationSnapshot
+    ) -> [NodeRecord] {
+        (partners(of: node, snapshot) + snapshot.nodes).filter { !down.contains($0.uuid) }
     }
 
     /// The nodes that take over the aggregates of a node, in the order of their names.

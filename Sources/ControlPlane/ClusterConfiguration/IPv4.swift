@@ -27,6 +27,9 @@ package struct IPv4Address: Hashable, Sendable, CustomStringConvertible {
         return length
     }
 
+    /// The address of these bits.
+    package init(bits: UInt32) { self.bits = bits }
+
     /// Whether it is in 127.0.0.0/8.
     package var isLoopback: Bool { bits >> 24 == 127 }
 
@@ -35,7 +38,7 @@ package struct IPv4Address: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// An IPv4 address or network, as in the rules of export policies.
-package struct IPv4Network: Hashable, Sendable {
+package struct IPv4Network: Hashable, Sendable, CustomStringConvertible {
     /// The address.
     package let address: IPv4Address
     /// How many leading bits count: 0 to 32.
@@ -55,4 +58,30 @@ package struct IPv4Network: Hashable, Sendable {
         self.address = address
         prefixLength = length
     }
+
+    /// The network that an address with its prefix is in.
+    package init(of address: IPv4Address, prefixLength: Int) {
+        self.address = IPv4Address(bits: address.bits & Self.mask(prefixLength))
+        self.prefixLength = prefixLength
+    }
+
+    /// The bits of a prefix: 0 to 32 of them.
+    private static func mask(_ length: Int) -> UInt32 { length == 0 ? 0 : UInt32.max << UInt32(32 - length) }
+
+    /// The last address: that of broadcasts, where there is one.
+    package var last: IPv4Address { IPv4Address(bits: address.bits | ~Self.mask(prefixLength)) }
+
+    /// Whether an address is in it.
+    package func contains(_ other: IPv4Address) -> Bool { other.bits & Self.mask(prefixLength) == address.bits }
+
+    /// Whether a host may have an address: in the network, and neither its own nor that of broadcasts.
+    package func hasHost(_ other: IPv4Address) -> Bool {
+        contains(other) && (prefixLength >= 31 || other.bits != address.bits && other.bits != last.bits)
+    }
+
+    /// Whether they have an address in common.
+    package func overlaps(_ other: IPv4Network) -> Bool { contains(other.address) || other.contains(address) }
+
+    /// As `192.0.2.0/24`.
+    package var description: String { "\(address)/\(prefixLength)" }
 }

@@ -211,6 +211,8 @@ package struct SVMRecord: ConfigurationRecord {
     package var configurationLock: ObjectUUID?
     /// Free text.
     package var comment: String
+    /// The IP space of its addresses, whose identifier means nothing in another cluster; nil is `Default`.
+    package var ipSpace: ObjectUUID?
 
     /// Makes a record.
     package init(
@@ -220,8 +222,10 @@ package struct SVMRecord: ConfigurationRecord {
         migrateRole: MigrateRole = .none,
         handleKey: HandleKey,
         configurationLock: ObjectUUID? = nil,
-        comment: String = ""
+        comment: String = "",
+        ipSpace: ObjectUUID? = nil
     ) {
+        self.ipSpace = ipSpace
         self.uuid = uuid
         self.name = name
         self.state = state

@@ -198,6 +198,18 @@ package final class HostAddresses: Sendable {
         }
     }
 
+    /// Everybody on the network of a link who answers for some addresses, by the address.
+    package func holders(
+        of addresses: Set<HostAddress>,
+        on link: String,
+        withinMilliseconds: Int
+    ) async throws(ManagementError) -> [HostAddress: Set<HardwareAddress>] {
+        let network = network
+        return try await onHost { () throws(HostNetworkError) in
+            try network.holders(of: addresses, on: link, withinMilliseconds: withinMilliseconds)
+        }
+    }
+
     static func usable(_ name: String, _ links: [HostLink]) throws(ManagementError) -> HostLink {
         let ports = links.filter { !$0.isLoopback && $0.hardwareAddress != nil }
         guard let link = ports.first(where: { $0.name == name }) else {

@@ -29,13 +29,18 @@ extension StorageController {
     }
 
     /// Makes an SVM with an export policy `default` that admits nobody yet.
-    package func createSVM(named name: String, comment: String) async throws -> SVMRecord {
+    package func createSVM(
+        named name: String,
+        comment: String,
+        ipSpace: ObjectUUID? = nil
+    ) async throws -> SVMRecord {
         let record = SVMRecord(
             uuid: .random(environment),
             name: name,
             state: .running,
             handleKey: HandleKey(first: environment.randomBits(), second: environment.randomBits()),
-            comment: comment
+            comment: comment,
+            ipSpace: ipSpace
         )
         let policy = newPolicyIdentifier()
         try await change(as: .user) { draft throws(ManagementError) in

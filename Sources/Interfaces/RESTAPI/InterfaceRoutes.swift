@@ -52,13 +52,14 @@ package struct InterfaceRoutes: RouteGroup {
         try call.requireFields(
             among: [
                 "name", "svm.name", "svm.uuid", "ip.address", "ip.netmask", "enabled", "godwit.nfs_port",
-                "location.home_node.name", "location.home_node.uuid", "location.home_port.name",
+                "location.home_node.name", "location.home_node.uuid", "location.home_port.name", "subnet.name",
             ])
         let snapshot = try await controller.store.snapshot()
         let svm = try call.svm(in: snapshot)
+        let given = try subnetAddress(call, svm, snapshot)
         let home = try call.node(in: snapshot, "location.home_node") ?? preferredNode(of: svm, snapshot)
         try controller.requireHere(home)
-        let address = try call.required(try call.string("ip.address"), "ip.address")
+        let address = try call.required(try given?.address ?? call.string("ip.address"), "ip.address")
         let record = LIFRecord(
             uuid: .random(controller.environment),
             name: try call.required(try call.string("name"), "name"),
@@ -67,8 +68,8 @@ package struct InterfaceRoutes: RouteGroup {
             port: try port(call) ?? portDefault,
             isEnabled: try call.bool("enabled") ?? true,
             node: home.uuid,
-            prefixLength: try prefixLength(call, for: address),
-            homePort: try call.string("location.home_port.name")
+            prefixLength: try given?.prefixLength ?? prefixLength(call, for: address),
+            homePort: try call.string("location.home_port.name") ?? given?.ports.first { $0.node == home.uuid }?.name
         )
         if let port = record.currentPort { try await controller.requirePort(port) }
         try await controller.createLIF(record)
@@ -146,6 +147,38 @@ package struct InterfaceRoutes: RouteGroup {
         return IPv4Address(address)?.isLoopback == true ? nil : length
     }
 
+    /// The address that a subnet gives a LIF which names it, and the ports on which it may be; nil when none is named.
+    private func subnetAddress(
+        _ call: RESTCall,
+        _ svm: SVMRecord,
+        _ snapshot: ConfigurationSnapshot
+    ) throws(ManagementError) -> (address: String, prefixLength: Int, ports: [PortReference])? {
+        guard let name = try call.string("subnet.name") else { return nil }
+        guard call.body[path: "ip"] == nil else {
+            throw ManagementError(
+                .invalid,
+                "lif_address_twice",
+                "both an address and a subnet that gives one are named",
+                remedy: "give one of the two",
+                target: "subnet.name"
+            )
+        }
+        let found = snapshot.subnets.first { $0.name == name && $0.ipSpace == svm.ipSpace }
+        guard let subnet = found, let network = IPv4Network(subnet.network) else {
+            throw .notFound("subnet", name, target: "subnet.name")
+        }
+        guard let address = snapshot.freeAddress(in: subnet) else {
+            throw ManagementError(
+                .conflict,
+                "subnet_full",
+                "subnet '\(name)' has no address left that it may give a LIF",
+                remedy: "give it more ranges (godwit subnet modify --ip-ranges), or name an address",
+                target: "subnet.name"
+            )
+        }
+        return (address, network.prefixLength, snapshot.broadcastDomain(subnet.broadcastDomain)?.ports ?? [])
+    }
+
     private func lifNamed(by call: RESTCall, _ snapshot: ConfigurationSnapshot) throws(ManagementError) -> LIFRecord {
         let uuid = try call.uuid()
         guard let lif = snapshot.lif(uuid) else { throw .notFound("LIF", uuid.description) }
@@ -169,9 +202,14 @@ package struct InterfaceRoutes: RouteGroup {
         let home = lif.homeNode.flatMap { snapshot.node($0) } ?? node
         let state = node?.uuid != controller.node.uuid ? "unknown" : controller.isUp(lif) ? "up" : "down"
         let failure = controller.failure(of: lif.uuid)
+        let space = snapshot.ipSpace(snapshot.svm(lif.svm)?.ipSpace)
+        let domain = node.flatMap { node in
+            lif.currentPort.flatMap { snapshot.broadcastDomain(of: PortReference(node: node.uuid, name: $0)) }
+        }
         return .fields([
             "uuid": .text(lif.uuid), "name": .string(lif.name),
             "svm": .reference(snapshot.svm(lif.svm)?.name, lif.svm), "scope": .string("svm"),
+            "ipspace": .reference(space?.name, space?.uuid),
             "ip": .fields([
                 "address": .string(lif.address), "netmask": .string(String(lif.prefixLength ?? 8)),
                 "family": .string("ipv4"),
@@ -182,6 +220,7 @@ package struct InterfaceRoutes: RouteGroup {
                 "home_node": .reference(home?.name, home?.uuid), "node": .reference(node?.name, node?.uuid),
                 "home_port": lif.homePort.map { Self.port($0, home) },
                 "port": lif.currentPort.map { Self.port($0, node) },
+                "broadcast_domain": domain.map { .reference($0.name, $0.uuid) },
                 "is_home": .bool(home?.uuid == node?.uuid && lif.homePort == lif.currentPort),
             ]),
             "godwit": .fields([

@@ -8,6 +8,12 @@ extension JSONValue {
         .string(Date(timeIntervalSince1970: Double(nanoseconds) / 1e9).formatted(.iso8601))
     }
 
+    /// An object with one more field.
+    func adding(_ key: String, _ value: JSONValue) -> JSONValue {
+        guard case .object(let fields) = self else { return self }
+        return .object(fields + [(key: key, value: value)])
+    }
+
     /// Reads the body of a request; nothing at all is an empty object, as clients send it.
     package init(body bytes: [UInt8]) throws(ManagementError) {
         guard bytes.contains(where: { ![0x20, 0x09, 0x0a, 0x0d].contains($0) }) else {

@@ -10,8 +10,10 @@ import Saga
 /// Migrate operations in the words of REST; what the reference interface has no field for is under `godwit`.
 enum MigrationJSON {
     /// One operation.
-    static func operation(_ view: MigrationView, nodeName: String) -> JSONValue {
+    static func operation(_ view: MigrationView, _ snapshot: ConfigurationSnapshot) -> JSONValue {
         let record = view.record
+        let nodeName = snapshot.node(record.owningNode)?.name ?? ""
+        let ipSpace = snapshot.ipSpace(record.svm.destinationIPSpace)
         let messages = record.messages.map { message in
             JSONValue.fields(["code": .string(message.code), "message": .string(message.message)])
         }
@@ -21,7 +23,7 @@ enum MigrationJSON {
                 "svm": .reference(record.svm.name, record.svm.uuid),
                 "cluster": .reference(record.svm.clusterName, record.svm.clusterUUID),
             ]),
-            "destination": .fields(["ipspace": .fields(["name": .string("Default")])]),
+            "destination": .fields(["ipspace": .reference(ipSpace?.name, ipSpace?.uuid)]),
             "auto_cutover": .bool(record.options.isAutoCutover),
             "auto_source_cleanup": .bool(record.options.isAutoSourceCleanup),
             "throttle": .count(record.options.throttleBytesPerSecond / 1_024),

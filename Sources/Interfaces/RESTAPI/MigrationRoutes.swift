@@ -95,7 +95,7 @@ package struct MigrationRoutes: RouteGroup {
         router.rest(.get, Self.path) { call in
             let snapshot = try await controller.store.snapshot()
             let records = try await orchestrator.list().map { view in
-                MigrationJSON.operation(view, nodeName: snapshot.node(view.record.owningNode)?.name ?? "")
+                MigrationJSON.operation(view, snapshot)
             }
             return try RESTCollection.answer(call, records, keys: Self.keys)
         }
@@ -103,7 +103,7 @@ package struct MigrationRoutes: RouteGroup {
             let found = try await viewHere(call)
             return RESTCollection.answer(
                 call,
-                record: MigrationJSON.operation(found, nodeName: controller.node.name),
+                record: MigrationJSON.operation(found, try await controller.store.snapshot()),
                 keys: Self.keys
             )
         }
@@ -148,10 +148,10 @@ package struct MigrationRoutes: RouteGroup {
     private func start(_ call: RESTCall) async throws -> RESTAnswer {
         try call.requireFields(among: [
             "source.svm.name", "source.svm.uuid", "source.cluster.name", "source.cluster.uuid", "auto_cutover",
-            "auto_source_cleanup", "check_only", "throttle", "destination.ipspace.name",
+            "auto_source_cleanup", "check_only", "throttle", "destination.ipspace.name", "destination.ipspace.uuid",
             "destination.volume_placement.aggregates", "godwit.hold_budget_ms", "godwit.ready_transfers",
             "godwit.ready_transfer_ms", "godwit.pre_commit_budget_ms", "godwit.cutover_attempts",
-            "godwit.cutover_retry_ms", "godwit.tier",
+            "godwit.cutover_retry_ms", "godwit.tier", "godwit.interface_placement", "godwit.network_checks",
         ])
         let request = MigrationRequest(
             svmName: try call.required(try call.string("source.svm.name"), "source.svm.name"),
@@ -164,11 +164,9 @@ package struct MigrationRoutes: RouteGroup {
         let isCheckOnly = try call.bool("check_only") ?? call.isTrue("check_only") ?? false
         if isCheckOnly {
             let found = try await orchestrator.precheck(request, operation: ObjectUUID.random(controller.environment))
-            guard found.findings.isEmpty else {
-                throw PrecheckFailure(findings: found.findings, placements: found.placements)
-            }
+            guard found.findings.isEmpty else { throw PrecheckFailure(report: found) }
             let words = MigrationJSON.words(of: found.prediction)
-            let details = MigrationJSON.details(found.placements)
+            let details = MigrationJSON.details(found.decisions)
             return .accepted(
                 job: jobs.start("POST \(Self.path)", details: details) { _ in "the pre-checks found nothing; \(words)" }
             )
@@ -212,7 +210,31 @@ package struct MigrationRoutes: RouteGroup {
             }
             options.tier = known
         }
+        let snapshot = try await controller.store.snapshot()
+        options.ipSpace = try call.ipSpace(in: snapshot, "destination.ipspace")?.uuid
+        options.interfaces = try Self.interfaceChoices(call, snapshot)
+        if try call.bool("godwit.network_checks") == false { options.skipsNetworkChecks = true }
         return options
+    }
+
+    /// `godwit.interface_placement`: where the user wants interfaces, each with `name`, `node.name` and `port.name`.
+    private static func interfaceChoices(
+        _ call: RESTCall,
+        _ snapshot: ConfigurationSnapshot
+    ) throws(ManagementError) -> [InterfaceChoice]? {
+        let field = "godwit.interface_placement"
+        var choices: [InterfaceChoice] = []
+        for element in call.body.values(at: field[...]) {
+            guard let name = element[path: "name"]?.plain, let node = element[path: "node.name"]?.plain,
+                let port = element[path: "port.name"]?.plain
+            else { throw invalid(element.text, field, "give name, node.name and port.name") }
+            guard let found = snapshot.node(named: node) else { throw .notFound("node", node, target: field) }
+            guard !choices.contains(where: { $0.interface == name }) else {
+                throw invalid(name, field, "name each interface once")
+            }
+            choices.append(InterfaceChoice(interface: name, node: found.uuid, port: port))
+        }
+        return choices.isEmpty ? nil : choices
     }
 
     /// The unit of this field is KB/s; 1 to 4 count as 4, 0 is unlimited.
@@ -306,7 +328,7 @@ package struct MigrationRoutes: RouteGroup {
                 "error": .fields([
                     "code": .string(code), "message": .string(failure.findings.map(\.message).joined(separator: "; ")),
                     "name": .string("precheck_failed"), "remedy": .string(remedies), "arguments": .array(findings),
-                ]), "godwit": MigrationJSON.details(failure.placements),
+                ]), "godwit": MigrationJSON.details(failure.decisions),
             ])
         )
     }

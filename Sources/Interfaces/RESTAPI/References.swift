@@ -30,6 +30,26 @@ extension RESTCall {
         return node
     }
 
+    /// The IP space that `<path>.uuid` or `<path>.name` names; nil when neither is given.
+    func ipSpace(
+        in snapshot: ConfigurationSnapshot,
+        _ path: String = "ipspace"
+    ) throws(ManagementError) -> IPSpaceRecord? {
+        if let text = try string("\(path).uuid") {
+            guard let uuid = ObjectUUID(text), let space = snapshot.ipSpace(uuid) else {
+                throw .notFound("IP space", text, target: "\(path).uuid")
+            }
+            return space
+        }
+        guard let name = try string("\(path).name") else { return nil }
+        // Clients of the reference interface write it as they like.
+        if name.lowercased() == IPSpaceRecord.standard.name.lowercased() { return .standard }
+        guard let space = snapshot.ipSpace(named: name) else {
+            throw .notFound("IP space", name, target: "\(path).name")
+        }
+        return space
+    }
+
     /// The aggregate that the first of `aggregates` names; when none is given, the one with the most room would be a
     /// guess, so only a cluster with a single aggregate may leave it out.
     func aggregate(in snapshot: ConfigurationSnapshot) throws(ManagementError) -> AggregateRecord {

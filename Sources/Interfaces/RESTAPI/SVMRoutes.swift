@@ -21,14 +21,19 @@ package struct SVMRoutes: RouteGroup {
     package func register(on router: Router<BasicRequestContext>) {
         registerReading(on: router)
         router.rest(.post, "/api/svm/svms") { call in
-            try call.requireFields(among: ["name", "comment"])
+            try call.requireFields(among: ["name", "comment", "ipspace.name", "ipspace.uuid"])
             let name = try call.required(try call.string("name"), "name")
-            let record = try await controller.createSVM(named: name, comment: try call.string("comment") ?? "")
+            let record = try await controller.createSVM(
+                named: name,
+                comment: try call.string("comment") ?? "",
+                ipSpace: try call.ipSpace(in: try await controller.store.snapshot())?.reference
+            )
             let snapshot = try await controller.store.snapshot()
             return try .created(call, at: "/api/svm/svms/\(record.uuid)", json(record, snapshot))
         }
         router.rest(.patch, "/api/svm/svms/{uuid}") { call in
-            try call.requireFields(among: ["name", "comment", "state"])
+            try call.requireFields(among: ["name", "comment", "state", "ipspace.name", "ipspace.uuid"])
+            let ipSpace = try call.ipSpace(in: try await controller.store.snapshot())
             let name = try call.string("name")
             let comment = try call.string("comment")
             let state = try Self.state(call)
@@ -36,6 +41,7 @@ package struct SVMRoutes: RouteGroup {
                 if let name { record.name = name }
                 if let comment { record.comment = comment }
                 if let state { record.state = state }
+                if let ipSpace { record.ipSpace = ipSpace.reference }
             }
             return .ok()
         }
@@ -100,6 +106,7 @@ package struct SVMRoutes: RouteGroup {
             case .source: "sync_source"
             case .destination: "sync_destination"
             }
+        let ipSpace = snapshot.ipSpace(svm.ipSpace)
         let interfaces = snapshot.lifs(of: svm.uuid).map { lif in
             JSONValue.fields([
                 "name": .string(lif.name), "uuid": .text(lif.uuid),
@@ -110,7 +117,7 @@ package struct SVMRoutes: RouteGroup {
         return .fields([
             "uuid": .text(svm.uuid), "name": .string(svm.name), "state": .string(svm.state.rawValue),
             "subtype": .string(subtype), "comment": .string(svm.comment),
-            "ipspace": .fields(["name": .string("Default")]),
+            "ipspace": .reference(ipSpace?.name, ipSpace?.uuid),
             "ip_interfaces": .array(interfaces),
             "nfs": .fields(["allowed": .bool(true), "enabled": .bool(true)]),
             "configuration_lock": svm.configurationLock.map { .fields(["operation": .text($0)]) },

@@ -90,8 +90,10 @@ package enum GroupStep: Codable, Equatable, Sendable {
     case answer(SourceCall)
 
     // The destination.
-    /// What the node could take.
+    /// What the node could take, and whether it could listen at interfaces in 127.0.0.0/8.
     case survey(interfaces: [LIFRecord])
+    /// The ports of the node's host, and who answers there for addresses. Nodes of older versions refuse it as unreadable.
+    case probePorts(addresses: [String], withinMilliseconds: UInt64)
     /// Transfers the one volume up to a snapshot, or goes on with it, and tells how far it is after a while at the latest.
     case transfer(VolumeFlow, upTo: ObjectUUID, throttleBytesPerSecond: UInt64, waitMilliseconds: UInt64)
     /// Begins synchronous streams.
@@ -126,6 +128,7 @@ package enum GroupStep: Codable, Equatable, Sendable {
         switch self {
         case .drain(let limit), .flush(let limit), .awaitSnapshot(_, let limit): limit + 1_000
         case .transfer(_, _, _, let wait): wait + 5_000
+        case .probePorts(_, let limit): limit + 5_000
         // The destination waits for the answer to the point of no return for 3 s.
         case .surrenderInterfaces: 1_500
         case .takeSnapshot, .createSnapshots, .reconcile, .release: 60_000
@@ -212,17 +215,33 @@ package struct NodeSurvey: Codable, Equatable, Sendable {
     package var rooms: [Room]
     /// Interfaces whose addresses it cannot use, with the reason.
     package var obstacles: [String: String]
-    /// The port that each interface with an address of a host would have.
-    package var ports: [String: String]
+    /// Always empty: masters of older versions cannot read a survey without it.
+    package var ports: [String: String] = [:]
     /// Volumes of those identities that it has already.
     package var present: [VolumeMSID]
 
     /// Makes a survey.
-    package init(rooms: [Room], obstacles: [String: String], ports: [String: String], present: [VolumeMSID]) {
+    package init(rooms: [Room], obstacles: [String: String], present: [VolumeMSID]) {
         self.rooms = rooms
         self.obstacles = obstacles
-        self.ports = ports
         self.present = present
+    }
+}
+
+/// A port of a node's host and what was heard there.
+package struct ProbedPort: Codable, Equatable, Sendable {
+    /// The port.
+    package var port: NodePort
+    /// The Ethernet addresses that answered, in order, by the address that was asked for.
+    package var answers: [String: [String]]
+    /// Why nothing could be asked there; nil when it could.
+    package var failure: String?
+
+    /// Makes one.
+    package init(_ port: NodePort, answers: [String: [String]] = [:], failure: String? = nil) {
+        self.port = port
+        self.answers = answers
+        self.failure = failure
     }
 }
 
@@ -247,8 +266,8 @@ package struct TakenSnapshot: Codable, Equatable, Sendable {
 package enum GroupAnswer: Codable, Equatable, Sendable {
     /// Done; nothing more to say.
     case done
-    /// To `describe`.
-    case described([VolumeUse], connectionCount: UInt64)
+    /// To `describe`. Nodes of older versions tell no holders of addresses.
+    case described([VolumeUse], connectionCount: UInt64, holders: [String: InterfaceHolder]? = nil)
     /// To `mirrorStates`, in the order of the call's volumes.
     case mirrorStates([MirrorState])
     /// To `drain` and `flush`: whether it was done in time.
@@ -263,6 +282,8 @@ package enum GroupAnswer: Codable, Equatable, Sendable {
     case source(SourceAnswer)
     /// To `survey`.
     case survey(NodeSurvey)
+    /// To `probePorts`, by name.
+    case ports([ProbedPort])
     /// To `transfer`: how far it is, and whether it is done.
     case transfer(VolumeMirrorStatus, isDone: Bool)
     /// To `mirrorStatuses`, in the order of the call's volumes.

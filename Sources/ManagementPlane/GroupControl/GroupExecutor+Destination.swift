@@ -17,6 +17,8 @@ extension GroupExecutor {
     func executeForDestination(_ call: GroupCall) async throws -> GroupReply {
         switch call.step {
         case .survey(let interfaces): return GroupReply(.survey(try await survey(interfaces, call)))
+        case .probePorts(let addresses, let limit):
+            return GroupReply(.ports(try await probePorts(addresses, withinMilliseconds: limit)))
         case .transfer(let flow, let snapshot, let throttle, let wait):
             let (status, isDone) = try await mirrors.transfer(
                 flow,
@@ -81,38 +83,45 @@ extension GroupExecutor {
             rooms.append(NodeSurvey.Room(aggregate: record.uuid, availableBytes: available))
         }
         var obstacles: [String: String] = [:]
-        var ports: [String: String] = [:]
         for interface in interfaces {
-            if interface.place == nil {
-                obstacles[interface.name] = addressObstacle(interface.address, interface.port)
-                continue
-            }
-            do {
-                ports[interface.name] = try await port(for: interface)
-            } catch {
-                obstacles[interface.name] = error.message
-            }
+            obstacles[interface.name] =
+                interface.place == nil
+                ? addressObstacle(interface.address, interface.port)
+                : "the node that asks is of an older version of the software than node '\(controller.node.name)'"
         }
         return NodeSurvey(
             rooms: rooms,
             obstacles: obstacles,
-            ports: ports,
             present: call.volumes.filter { controller.volume(msid: $0) != nil }
         )
     }
 
-    /// The port of this node for an interface that comes from another cluster.
-    private func port(for interface: LIFRecord) async throws(ManagementError) -> String? {
-        let host = try controller.requireHostAddresses()
-        let placed = InterfacePlacement.place(
-            [interface],
-            on: try await host.links(),
-            with: try await host.addresses().filter { host.places[$0.address] == nil }
-        )
-        if let finding = placed.findings.first {
-            throw ManagementError(.conflict, "lif_without_port", finding.message, remedy: finding.remedy)
+    /// The ports of this node's host, and who answers on those that are in use for some addresses. All ports at once.
+    private func probePorts(_ addresses: [String], withinMilliseconds limit: UInt64) async throws -> [ProbedPort] {
+        let ports = try await controller.ownPorts()
+        let asked = Set(addresses.compactMap { HostAddress($0) })
+        guard !asked.isEmpty, let host = controller.hostAddresses else { return ports.map { ProbedPort($0) } }
+        return await withTaskGroup(of: ProbedPort.self) { group in
+            for port in ports {
+                group.addTask {
+                    if port.obstacle != nil { return ProbedPort(port) }
+                    do throws(ManagementError) {
+                        let found = try await host.holders(
+                            of: asked,
+                            on: port.name,
+                            withinMilliseconds: Int(clamping: limit)
+                        )
+                        let answers = found.map { ($0.key.description, $0.value.map(\.description).sorted()) }
+                        return ProbedPort(port, answers: Dictionary(uniqueKeysWithValues: answers))
+                    } catch {
+                        return ProbedPort(port, failure: error.message)
+                    }
+                }
+            }
+            var probed: [ProbedPort] = []
+            for await port in group { probed.append(port) }
+            return probed.sorted { $0.port.name < $1.port.name }
         }
-        return placed.interfaces.first?.currentPort
     }
 
     private func importState(_ call: GroupCall) throws {

@@ -1,4 +1,5 @@
 import ClusterConfiguration
+import HostNetwork
 import Identity
 import MigrateOperation
 import Replication
@@ -68,6 +69,28 @@ extension GroupExecutor {
             }
         }
         let connections = controller.service(of: call.svm)?.connectionCount ?? 0
-        return GroupReply(.described(uses, connectionCount: UInt64(connections)))
+        let answer = GroupAnswer.described(
+            uses,
+            connectionCount: UInt64(connections),
+            holders: await holders(ofInterfacesOf: call.svm)
+        )
+        return GroupReply(answer)
+    }
+
+    /// Who holds the SVM's addresses on the host of this node, by interface; nil when the kernel does not say. A hint only: a
+    /// destination that has none believes whoever answers.
+    private func holders(ofInterfacesOf svm: ObjectUUID) async -> [String: InterfaceHolder]? {
+        guard let host = controller.hostAddresses, let snapshot = try? await controller.store.snapshot(),
+            let links = try? await host.links()
+        else { return nil }
+        var holders: [String: InterfaceHolder] = [:]
+        for lif in snapshot.lifs(of: svm) where snapshot.node(serving: lif)?.uuid == controller.node.uuid {
+            guard let place = lif.place else { continue }
+            let (own, others) = (links.filter { $0.name == place.link }, links.filter { $0.name != place.link })
+            holders[lif.name] = InterfaceHolder(
+                hardwareAddresses: controller.isUp(lif) ? (own + others).compactMap(\.hardwareAddress?.description) : []
+            )
+        }
+        return holders
     }
 }

@@ -101,7 +101,8 @@ package final class GroupExecutor: GroupNode {
         case .describe, .prepare, .endMirrors, .deleteStreamSnapshots, .takeSnapshot, .mirrorStates, .drain, .flush,
             .lastAnswers, .exportState, .surrenderInterfaces, .releaseInterfaces:
             return try await executeForSource(call)
-        case .survey, .transfer, .startSynchronous, .mirrorStatuses, .stopMirrors, .awaitSnapshot, .setReplica,
+        case .survey, .probePorts, .transfer, .startSynchronous, .mirrorStatuses, .stopMirrors, .awaitSnapshot,
+            .setReplica,
             .prepareToServe, .discardPrepared, .importState, .bind, .firstAnswers:
             return try await executeForDestination(call)
         }

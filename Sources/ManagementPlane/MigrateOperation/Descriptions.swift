@@ -72,9 +72,14 @@ package struct InterfaceDescription: Codable, Equatable, Sendable {
     package var address: String
     /// TCP port.
     package var port: Int
+    /// Who holds the address now; nil when the source does not say, as older versions and for addresses in 127.0.0.0/8.
+    package var holder: InterfaceHolder?
+    /// Where it goes on the destination; nil until placed.
+    package var destination: InterfacePlace?
 
     /// Makes a description.
-    package init(name: String, address: String, port: Int) {
+    package init(name: String, address: String, port: Int, holder: InterfaceHolder? = nil) {
+        self.holder = holder
         self.name = name
         self.address = address
         self.port = port
@@ -130,6 +135,10 @@ package struct SVMDescription: Codable, Equatable, Sendable {
     package var features: [String]
     /// Connections of clients at the time of the description.
     package var connectionCount: UInt64
+    /// The name of the SVM's IP space on the source; nil is `Default`.
+    package var ipSpaceName: String?
+    /// Its IP space on the destination, found by the pre-checks; nil is `Default`.
+    package var destinationIPSpace: ObjectUUID?
 
     /// The kinds and features that this version moves.
     package static let knownFeatures: Set<String> = ["svm", "export-policy", "volume", "lif", "snapshot"]
@@ -146,8 +155,10 @@ package struct SVMDescription: Codable, Equatable, Sendable {
         interfaces: [InterfaceDescription],
         configuration: SVMConfiguration,
         features: [String] = [],
-        connectionCount: UInt64 = 0
+        connectionCount: UInt64 = 0,
+        ipSpaceName: String? = nil
     ) {
+        self.ipSpaceName = ipSpaceName
         self.features = features
         self.connectionCount = connectionCount
         self.uuid = uuid

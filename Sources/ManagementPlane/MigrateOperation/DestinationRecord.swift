@@ -32,6 +32,12 @@ package struct MigrationOptions: Codable, Equatable, Sendable {
     package var cutoverAttemptsMax: UInt64 = 10
     /// How often a deed that fails intermittently is tried before the operation gives up [173-174].
     package var retriesMax: UInt64 = 10
+    /// The IP space of the destination; nil is the one with the name of the source's.
+    package var ipSpace: ObjectUUID?
+    /// Where the user wants interfaces; nil for nowhere in particular.
+    package var interfaces: [InterfaceChoice]?
+    /// Whether ports are chosen by their names and addresses without asking the network; nil is no.
+    package var skipsNetworkChecks: Bool?
 
     /// The defaults.
     package init() {}

@@ -45,7 +45,7 @@ package struct SourceGroup: SourceStorage {
             return nil
         }
         var findings: [PrecheckFinding] = []
-        let (uses, connectionCount) = try await uses(of: svm.uuid, snapshot)
+        let (uses, holders, connectionCount) = try await uses(of: svm.uuid, snapshot)
         var volumes: [VolumeDescription] = []
         let records = snapshot.volumes(of: svm.uuid).filter { $0.state != .deleting }
         for record in records {
@@ -83,7 +83,9 @@ package struct SourceGroup: SourceStorage {
             protocolVersion: migrateProtocolVersion,
             services: snapshot.nodes.map(\.management),
             volumes: volumes,
-            interfaces: interfaces.map { InterfaceDescription(name: $0.name, address: $0.address, port: $0.port) },
+            interfaces: interfaces.map {
+                InterfaceDescription(name: $0.name, address: $0.address, port: $0.port, holder: holders[$0.name])
+            },
             configuration: SVMConfiguration(
                 svm: svm,
                 exportPolicies: snapshot.exportPolicies(of: svm.uuid),
@@ -91,28 +93,33 @@ package struct SourceGroup: SourceStorage {
                 interfaces: interfaces
             ),
             features: SVMDescription.knownFeatures.sorted(),
-            connectionCount: connectionCount
+            connectionCount: connectionCount,
+            ipSpaceName: svm.ipSpace.flatMap { snapshot.ipSpace($0)?.name }
         )
         return (description, findings)
     }
 
-    /// What the nodes say of the volumes, and how many clients all of them have.
+    /// What the nodes say of the volumes and of the addresses on their hosts, and how many clients all of them have.
     private func uses(
         of svm: ObjectUUID,
         _ snapshot: ConfigurationSnapshot
-    ) async throws -> (uses: [VolumeMSID: VolumeUse], connectionCount: UInt64) {
+    ) async throws -> (uses: [VolumeMSID: VolumeUse], holders: [String: InterfaceHolder], connectionCount: UInt64) {
         let members = GroupMembers(of: svm, in: snapshot, own: group.controller.node.uuid)
         let parts = members.nodes.map {
             Group.Part(node: $0, volumes: members.volumes(on: $0), step: .describe)
         }
         var uses: [VolumeMSID: VolumeUse] = [:]
+        var holders: [String: InterfaceHolder] = [:]
         var connectionCount: UInt64 = 0
         for reply in try await group.ask(parts, of: svm) {
-            guard case .described(let found, let count) = reply.answer else { throw Group.strangeAnswer(.describe) }
+            guard case .described(let found, let count, let told) = reply.answer else {
+                throw Group.strangeAnswer(.describe)
+            }
+            holders.merge(told ?? [:]) { first, _ in first }
             for use in found { uses[use.msid] = use }
             connectionCount += count
         }
-        return (uses, connectionCount)
+        return (uses, holders, connectionCount)
     }
 
     private static func findings(of record: VolumeRecord) -> [PrecheckFinding] {

@@ -7,14 +7,16 @@ import StorageControl
 
 // What is made on the destination before anything is transferred, and what is recorded when it serves.
 extension DestinationGroup {
-    /// Finds what speaks against receiving the SVM, on any node, and places its volumes.
+    /// Finds what speaks against receiving the SVM, on any node, and places its volumes and interfaces.
     package func precheck(
         _ svm: SVMDescription,
         _ options: MigrationOptions
-    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription], placements: [PlacementDecision]) {
+    ) async throws -> (findings: [PrecheckFinding], svm: SVMDescription, decisions: [PlacementDecision]) {
         let snapshot = try await group.controller.store.snapshot()
+        var svm = svm
         var findings = DestinationPrecheck.collisions(of: svm, with: snapshot)
-        let surveys = try await surveys(svm.uuid, svm.volumes.map(\.msid), svm.configuration.interfaces)
+        let loopback = svm.configuration.interfaces.filter { $0.place == nil }
+        let surveys = try await surveys(svm.uuid, svm.volumes.map(\.msid), loopback)
         let present = Set(surveys.flatMap(\.survey.present))
         for volume in svm.volumes where present.contains(volume.msid) {
             findings.append(
@@ -28,10 +30,16 @@ extension DestinationGroup {
         let candidates = await candidates(surveys, snapshot, options)
         let placed = VolumePlacement.place(svm.volumes, on: candidates, tier: options.tier)
         findings += placed.findings
-        let nodes = Self.nodes(of: placed.volumes, snapshot, own: group.controller.node.uuid)
-        let places = DestinationPrecheck.place(svm.interfaces.map(\.name), keeping: [:], on: nodes)
+        svm.volumes = placed.volumes
+        let space = DestinationPrecheck.ipSpace(of: svm, options, snapshot)
+        svm.destinationIPSpace = space.ipSpace
+        // Where there is no IP space, there is no port in it.
+        if let finding = space.finding { return (findings + [finding], svm, placed.decisions) }
+        let interfaces = try await placeInterfaces(of: svm, options)
+        svm.interfaces = interfaces.interfaces
+        findings += interfaces.findings
         for interface in svm.interfaces {
-            guard let node = places[interface.name],
+            guard let node = interface.destination?.node,
                 let obstacle = surveys.first(where: { $0.node.uuid == node })?.survey.obstacles[interface.name]
             else { continue }
             let name = snapshot.node(node)?.name ?? ""
@@ -43,7 +51,7 @@ extension DestinationGroup {
                 )
             )
         }
-        return (findings, placed.volumes, placed.decisions)
+        return (findings, svm, placed.decisions + interfaces.decisions)
     }
 
     /// Places volumes on the aggregates that may be used, of all nodes that are up.
@@ -106,7 +114,7 @@ extension DestinationGroup {
     }
 
     /// The nodes that hold placed volumes; the own one when there are none.
-    private static func nodes(
+    static func nodes(
         of volumes: [VolumeDescription],
         _ snapshot: ConfigurationSnapshot,
         own: ObjectUUID
@@ -181,36 +189,32 @@ extension DestinationGroup {
         try await group.ask(parts, of: svm.uuid)
     }
 
-    /// Makes the interfaces, spread over the nodes that hold volumes; the SVM is stopped, so nothing is bound. Those that are
-    /// here already stay where they are.
+    /// Makes the interfaces at their places; the SVM is stopped, so nothing is bound. Those that are here already stay where
+    /// they are.
     package func createInterfaces(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
-        let snapshot = try await group.controller.store.snapshot()
-        let here = snapshot.lifs(of: svm.uuid)
-        // The ports of addresses that are on hosts; the survey of one node says nothing of another one's.
-        let onHosts = svm.configuration.interfaces.filter { $0.place != nil }
-        let surveys = onHosts.isEmpty ? [] : try await surveys(svm.uuid, [], onHosts)
-        let places = DestinationPrecheck.place(
-            svm.configuration.interfaces.map(\.name),
-            keeping: Dictionary(
-                here.compactMap { lif in lif.homeNode.map { (lif.name, $0) } },
-                uniquingKeysWith: { first, _ in first }
-            ),
-            on: Self.nodes(of: svm.volumes, snapshot, own: group.controller.node.uuid)
-        )
-        let interfaces = svm.configuration.interfaces.map { interface in
-            var interface = interface
+        let here = try await group.controller.store.snapshot().lifs(of: svm.uuid)
+        var interfaces: [LIFRecord] = []
+        for var interface in svm.configuration.interfaces {
             let known = here.first { $0.uuid == interface.uuid }
-            interface.homeNode = known?.homeNode ?? places[interface.name]
+            let place = svm.interfaces.first { $0.name == interface.name }?.destination
+            guard known != nil || place != nil else {
+                throw MigrateError(
+                    .refused,
+                    code: MigrateCode.interfacePort,
+                    "interface '\(interface.name)' has no place",
+                    remedy: "start the operation again"
+                )
+            }
+            interface.homeNode = known?.homeNode ?? place?.node
             interface.currentNode = known?.currentNode ?? interface.homeNode
             // Its moves between nodes were those of the other cluster.
             interface.formerNode = known?.formerNode
             interface.moveCount = known?.moveCount
             if interface.place != nil {
-                let survey = surveys.first { $0.node.uuid == interface.homeNode }?.survey
-                interface.homePort = known?.homePort ?? survey?.ports[interface.name]
+                interface.homePort = known?.homePort ?? place?.port
                 interface.currentPort = known?.currentPort ?? interface.homePort
             }
-            return interface
+            interfaces.append(interface)
         }
         try await create(svm, for: operation, volumes: [], interfaces: interfaces)
     }
@@ -225,6 +229,7 @@ extension DestinationGroup {
         record.state = .stopped
         record.migrateRole = .destination
         record.configurationLock = operation
+        record.ipSpace = svm.destinationIPSpace
         try await group.controller.createSVM(
             record,
             exportPolicies: svm.configuration.exportPolicies,

@@ -54,6 +54,28 @@ enum DestinationPrecheck {
         return findings
     }
 
+    /// The IP space that the SVM comes to: the one that the user named, or the one with the name of the source's. Nil is
+    /// `Default`.
+    static func ipSpace(
+        of svm: SVMDescription,
+        _ options: MigrationOptions,
+        _ snapshot: ConfigurationSnapshot
+    ) -> (finding: PrecheckFinding?, ipSpace: ObjectUUID?) {
+        let wanted =
+            options.ipSpace.map { snapshot.ipSpace($0) } ?? snapshot.ipSpace(named: svm.ipSpaceName ?? "Default")
+        guard let wanted else {
+            let name = svm.ipSpaceName.map { "'\($0)' of SVM '\(svm.name)'" } ?? "that was chosen"
+            return (
+                PrecheckFinding(
+                    code: MigrateCode.interfacePort,
+                    "this cluster does not have the IP space \(name)",
+                    remedy: "make it (godwit ipspace create), or name one that is here (--ipspace)"
+                ), nil
+            )
+        }
+        return (nil, wanted.reference)
+    }
+
     /// Places each interface on a node, evenly: pure.
     ///
     /// - Parameters:

@@ -21,13 +21,20 @@ package protocol DestinationStorage: Sendable {
     func acting(as authority: GroupAuthority) -> any DestinationStorage
     /// Whether this node can act for an operation: what it owns of the SVM's volumes is open.
     func isReady(for svm: SVMDescription) async throws -> Bool
-    /// Finds what speaks against receiving the SVM, and chooses an aggregate for each volume.
+    /// Finds what speaks against receiving the SVM, and chooses an aggregate for each volume and a port for each interface.
     ///
-    /// - Returns: `placements` tells what was looked at for each volume and interface, for people.
+    /// - Returns: the SVM with its places, and why those.
     func precheck(
         _ svm: SVMDescription,
         _ options: MigrationOptions
-    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription], placements: [PlacementDecision])
+    ) async throws -> (findings: [PrecheckFinding], svm: SVMDescription, decisions: [PlacementDecision])
+    /// Chooses a port for each interface that has no place and is not here yet.
+    ///
+    /// - Returns: all interfaces, those too that have a place.
+    func placeInterfaces(
+        of svm: SVMDescription,
+        _ options: MigrationOptions
+    ) async throws -> (findings: [PrecheckFinding], interfaces: [InterfaceDescription], decisions: [PlacementDecision])
     /// Chooses an aggregate for each of some volumes of an SVM that is here already.
     func place(
         _ volumes: [VolumeDescription],
@@ -41,7 +48,7 @@ package protocol DestinationStorage: Sendable {
     func createSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws
     /// Makes the volumes as replicas with the same identities; returns when each is there on its node.
     func createVolumes(_ svm: SVMDescription, for operation: ObjectUUID) async throws
-    /// Makes the interfaces, not yet bound, on nodes that hold volumes.
+    /// Makes the interfaces, not yet bound, at their places.
     func createInterfaces(_ svm: SVMDescription, for operation: ObjectUUID) async throws
     /// Deletes all that `create…` made for the operation; an SVM that does not belong to it is left alone.
     func deleteSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws

@@ -3,14 +3,14 @@ package import MigrateOperation
 
 /// What the pre-checks of both clusters say.
 package struct PrecheckReport: Sendable {
-    /// The source's description with an aggregate chosen for each volume.
+    /// The source's description with a place chosen for each volume and interface.
     package var svm: SVMDescription
     /// Everything that speaks against the operation.
     package var findings: [PrecheckFinding]
     /// What is expected of it.
     package var prediction: OutagePrediction
-    /// What was looked at for each volume and interface, and what was chosen.
-    package var placements: [PlacementDecision]
+    /// What was looked at for each place, and why it was chosen.
+    package var decisions: [PlacementDecision]
 }
 
 // The pre-checks of both clusters, run together, everything found reported at once [126].
@@ -37,7 +37,7 @@ extension Orchestrator {
         findings += Self.findings(of: svm)
         let here = try await storage.precheck(svm, request.options)
         findings += here.findings
-        svm.volumes = here.volumes
+        svm = here.svm
         findings += try await others(with: svm)
         let prediction = OutagePrediction(
             path: try await measured,
@@ -46,7 +46,7 @@ extension Orchestrator {
             usedBytes: svm.volumes.reduce(0) { $0 + $1.usedBytes }
         )
         findings += Self.findings(of: prediction, holdBudgetMilliseconds: request.options.holdBudgetMilliseconds)
-        return PrecheckReport(svm: svm, findings: findings, prediction: prediction, placements: here.placements)
+        return PrecheckReport(svm: svm, findings: findings, prediction: prediction, decisions: here.decisions)
     }
 
     /// Other operations of this cluster that move the same SVM or one of its name.

@@ -27,14 +27,11 @@ package struct MigrationRequest: Sendable {
 package struct PrecheckFailure: Error, Sendable, CustomStringConvertible {
     /// The findings of both clusters, at least one.
     package var findings: [PrecheckFinding]
-    /// What was looked at for each volume and interface.
-    package var placements: [PlacementDecision]
+    /// What was looked at for each place.
+    package var decisions: [PlacementDecision]
 
-    /// Makes a failure out of at least one finding.
-    package init(findings: [PrecheckFinding], placements: [PlacementDecision] = []) {
-        self.findings = findings
-        self.placements = placements
-    }
+    /// Makes a failure out of a report with at least one finding.
+    package init(report: PrecheckReport) { (findings, decisions) = (report.findings, report.decisions) }
 
     /// All of them in words.
     package var description: String {
@@ -110,9 +107,7 @@ package actor Orchestrator {
     package func start(_ request: MigrationRequest) async throws -> ObjectUUID {
         let operation = ObjectUUID.random(environment)
         let report = try await precheck(request, operation: operation)
-        guard report.findings.isEmpty else {
-            throw PrecheckFailure(findings: report.findings, placements: report.placements)
-        }
+        guard report.findings.isEmpty else { throw PrecheckFailure(report: report) }
         var record = DestinationRecord(
             operation: operation,
             owningNode: node,

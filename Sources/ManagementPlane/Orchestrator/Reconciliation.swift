@@ -15,8 +15,10 @@ enum Reconciliation {
         let record = migration.record
         var svm = found
         svm.volumes = try await place(found, record, migration)
+        svm.destinationIPSpace = record.svm.destinationIPSpace
         let isChanged = !isSame(record.svm, svm) || !record.baselineLost.isEmpty
         guard isChanged || isForced else { return }
+        svm.interfaces = try await placeInterfaces(svm, record, migration)
         let gone = record.svm.volumes.filter { old in
             !svm.volumes.contains { $0.uuid == old.uuid && $0.msid == old.msid }
                 || record.baselineLost.contains(old.msid.description)
@@ -57,19 +59,39 @@ enum Reconciliation {
         let new = volumes.filter { $0.destinationAggregate == nil }
         if new.isEmpty { return volumes }
         let (findings, placed) = try await migration.storage.place(new, record.options)
-        guard findings.isEmpty else {
-            throw MigrateError(
-                .refused,
-                code: findings[0].code,
-                findings.map(\.message).joined(separator: "; "),
-                remedy: findings.map(\.remedy).joined(separator: "; ")
-            )
-        }
+        try refuse(findings)
         for volume in placed {
             guard let index = volumes.firstIndex(where: { $0.msid == volume.msid }) else { continue }
             volumes[index] = volume
         }
         return volumes
+    }
+
+    /// Interfaces that were placed stay where they are; only new ones are placed.
+    private static func placeInterfaces(
+        _ svm: SVMDescription,
+        _ record: DestinationRecord,
+        _ migration: Migration
+    ) async throws -> [InterfaceDescription] {
+        var svm = svm
+        for index in svm.interfaces.indices {
+            let new = svm.interfaces[index]
+            svm.interfaces[index].destination =
+                record.svm.interfaces.first { $0.name == new.name && $0.address == new.address }?.destination
+        }
+        let placed = try await migration.storage.placeInterfaces(of: svm, record.options)
+        try refuse(placed.findings)
+        return placed.interfaces
+    }
+
+    private static func refuse(_ findings: [PrecheckFinding]) throws(MigrateError) {
+        guard let first = findings.first else { return }
+        throw MigrateError(
+            .refused,
+            code: first.code,
+            findings.map(\.message).joined(separator: "; "),
+            remedy: findings.map(\.remedy).joined(separator: "; ")
+        )
     }
 
     /// Whether two descriptions ask for the same objects. Locks, roles and what is in use do not count.

@@ -49,6 +49,14 @@ package struct HardwareAddress: Hashable, Sendable, CustomStringConvertible {
     /// Nobody: what is asked for.
     package static let unknown = HardwareAddress(repeating: 0)
 
+    /// Reads `02:00:5e:00:53:01`; nil for anything else.
+    package init?(_ text: String) {
+        let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+        let bytes = parts.compactMap { $0.utf8.count == 2 ? UInt8($0, radix: 16) : nil }
+        guard bytes.count == parts.count else { return nil }
+        self.init(bytes)
+    }
+
     /// As `02:00:5e:00:53:01`.
     package var description: String {
         bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
@@ -77,6 +85,9 @@ package struct HostLink: Equatable, Sendable {
     package var vlan: Int?
     /// The index of the link that it is on; nil when it is on none, or on one that is not of this network namespace.
     package var parentIndex: Int?
+    /// The index of the bridge or bond that it is a member of; nil when it is of none. Packets for an address of a member
+    /// do not arrive at it.
+    package var masterIndex: Int?
     /// Its speed; nil when the driver does not know it.
     package var speedMegabitsPerSecond: Int?
 
@@ -92,6 +103,7 @@ package struct HostLink: Equatable, Sendable {
         kind: String? = nil,
         vlan: Int? = nil,
         parentIndex: Int? = nil,
+        masterIndex: Int? = nil,
         speedMegabitsPerSecond: Int? = nil
     ) {
         self.index = index
@@ -104,6 +116,7 @@ package struct HostLink: Equatable, Sendable {
         self.kind = kind
         self.vlan = vlan
         self.parentIndex = parentIndex
+        self.masterIndex = masterIndex
         self.speedMegabitsPerSecond = speedMegabitsPerSecond
     }
 }
@@ -187,12 +200,6 @@ package protocol HostNetwork: Sendable {
     /// Removes an address: `ip address del ADDRESS/PREFIX dev LINK`. Other addresses of its subnet stay.
     /// - Throws: `isAbsent` when the link does not have it.
     func remove(_ address: HostAddress, prefixLength: Int, from link: String) throws(HostNetworkError)
-    /// Makes a VLAN on a link and sets it up: `ip link add link PARENT name NAME type vlan id NUMBER`, then
-    /// `ip link set NAME up`.
-    func makeVLAN(_ number: Int, on parent: String, named name: String) throws(HostNetworkError)
-    /// Deletes a VLAN: `ip link del NAME`.
-    /// - Throws: `isUnsupported` for a link that is no VLAN.
-    func deleteVLAN(named name: String) throws(HostNetworkError)
     /// Tells everybody on a link once that an address is here: a gratuitous ARP request (RFC 5227, section 3), like
     /// `arping -A -c 1 -I LINK ADDRESS`.
     func announce(_ address: HostAddress, on link: String) throws(HostNetworkError)
@@ -209,6 +216,17 @@ package protocol HostNetwork: Sendable {
         asking sender: HostAddress,
         withinMilliseconds milliseconds: Int
     ) throws(HostNetworkError) -> HardwareAddress?
+    /// Everybody on a link who answers for some addresses: an L2 ping of all of them at once.
+    ///
+    /// - Parameters:
+    ///   - addresses: what is asked for, by a probe that changes nothing in anybody's ARP table (RFC 5227, section 2.1).
+    ///   - milliseconds: how long answers are collected; each address is asked for three times within this.
+    /// - Returns: the Ethernet addresses that answered, by the address; more than one is a conflict of addresses.
+    func holders(
+        of addresses: Set<HostAddress>,
+        on link: String,
+        withinMilliseconds milliseconds: Int
+    ) throws(HostNetworkError) -> [HostAddress: Set<HardwareAddress>]
     /// Sends each client a TCP ACK that fits nothing. A client that still has the connection answers, is told by this host's
     /// kernel (RST) that there is none, and connects again at once instead of waiting for its own time-out.
     func tickle(_ connections: [TransportConnection]) throws(HostNetworkError)

@@ -80,26 +80,6 @@ package struct LinuxHostNetwork: HostNetwork {
         }
     }
 
-    /// Makes a VLAN.
-    package func makeVLAN(_ number: Int, on parent: String, named name: String) throws(HostNetworkError) {
-        let operation = "ip link add link \(parent) name \(name) type vlan id \(number)"
-        let index = try index(of: parent, operation)
-        _ = try NetlinkSocket(operation, .route).ask(
-            RouteMessages.makeVLAN(number, parentIndex: index, name: name),
-            operation
-        )
-    }
-
-    /// Deletes a VLAN.
-    package func deleteVLAN(named name: String) throws(HostNetworkError) {
-        let operation = "ip link del \(name)"
-        guard let link = try links().first(where: { $0.name == name }) else {
-            throw HostNetworkError(operation, ENODEV)
-        }
-        guard link.vlan != nil else { throw HostNetworkError(operation, EOPNOTSUPP) }
-        _ = try NetlinkSocket(operation, .route).ask(RouteMessages.deleteLink(index: link.index), operation)
-    }
-
     private func index(of link: String, _ operation: String) throws(HostNetworkError) -> Int {
         let index = if_nametoindex(link)
         guard index != 0 else { throw HostNetworkError(operation, ENODEV) }
@@ -140,6 +120,38 @@ package struct LinuxHostNetwork: HostNetwork {
             }
         }
         return nil
+    }
+
+    /// Everybody who answers for some addresses.
+    package func holders(
+        of addresses: Set<HostAddress>,
+        on link: String,
+        withinMilliseconds milliseconds: Int
+    ) throws(HostNetworkError) -> [HostAddress: Set<HardwareAddress>] {
+        let operation = "arping -D -c \(Self.requestsOfHolder) -I \(link) \(addresses.sorted().first ?? .none)"
+        let (socket, hardware) = try packets(on: link, operation)
+        var found: [HostAddress: Set<HardwareAddress>] = [:]
+        let share = UInt64(max(1, milliseconds / Self.requestsOfHolder)) * 1_000_000
+        for _ in 0..<Self.requestsOfHolder {
+            for address in addresses.sorted() {
+                try socket.send(
+                    ARPPacket(.request, senderHardware: hardware, sender: .none, target: address).frame,
+                    operation
+                )
+            }
+            let deadline = Self.now + share
+            while case let now = Self.now, now < deadline {
+                let left = Int32(clamping: (deadline - now + 999_999) / 1_000_000)
+                guard let packet = try socket.receive(withinMilliseconds: left, operation, ARPPacket.init(frame:))
+                else {
+                    continue
+                }
+                if addresses.contains(packet.sender), packet.senderHardware != hardware {
+                    found[packet.sender, default: []].insert(packet.senderHardware)
+                }
+            }
+        }
+        return found
     }
 
     /// Sends each client an ACK that fits nothing.

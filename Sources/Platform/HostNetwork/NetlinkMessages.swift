@@ -9,7 +9,6 @@ package struct NetlinkMessage: Equatable, Sendable {
         static let error: UInt16 = 2
         static let done: UInt16 = 3
         static let newLink: UInt16 = 16
-        static let deleteLink: UInt16 = 17
         static let getLink: UInt16 = 18
         static let newAddress: UInt16 = 20
         static let deleteAddress: UInt16 = 21
@@ -145,6 +144,7 @@ package enum RouteMessages {
         static let name: UInt16 = 3
         static let mtu: UInt16 = 4
         static let parent: UInt16 = 5
+        static let master: UInt16 = 10
         static let information: UInt16 = 18
         static let namespaceOfParent: UInt16 = 37
         static let kind: UInt16 = 1
@@ -198,47 +198,6 @@ package enum RouteMessages {
         )
     }
 
-    /// Makes a VLAN, already set up.
-    package static func makeVLAN(_ number: Int, parentIndex: Int, name: String) -> NetlinkMessage {
-        var data = ByteWriter()
-        let vlan = UInt16(truncatingIfNeeded: number)
-        data.append(attribute: LinkAttribute.vlan, [UInt8(vlan & 0xff), UInt8(vlan >> 8)])
-        var information = ByteWriter()
-        information.append(attribute: LinkAttribute.kind, Array("vlan".utf8))
-        information.append(attribute: LinkAttribute.data, data.bytes)
-        var writer = ByteWriter()
-        writer.append(UInt32(0))
-        writer.append(UInt32(0))
-        writer.append(isUp)
-        writer.append(isUp)
-        writer.append(attribute: LinkAttribute.parent, littleEndian(UInt32(parentIndex)))
-        writer.append(attribute: LinkAttribute.name, Array(name.utf8) + [0])
-        writer.append(attribute: LinkAttribute.information, information.bytes)
-        return NetlinkMessage(
-            kind: NetlinkMessage.Kind.newLink,
-            flags: NetlinkMessage.Flags.request | NetlinkMessage.Flags.acknowledge | NetlinkMessage.Flags.create
-                | NetlinkMessage.Flags.exclusive,
-            body: writer.bytes
-        )
-    }
-
-    /// Deletes a link.
-    package static func deleteLink(index: Int) -> NetlinkMessage {
-        var writer = ByteWriter()
-        writer.append(UInt32(0))
-        writer.append(UInt32(index))
-        writer.append(UInt64(0))
-        return NetlinkMessage(
-            kind: NetlinkMessage.Kind.deleteLink,
-            flags: NetlinkMessage.Flags.request | NetlinkMessage.Flags.acknowledge,
-            body: writer.bytes
-        )
-    }
-
-    private static func littleEndian(_ value: UInt32) -> [UInt8] {
-        withUnsafeBytes(of: value.littleEndian) { Array($0) }
-    }
-
     /// The link that a message tells; nil when it tells none.
     package static func link(_ message: NetlinkMessage) -> HostLink? {
         guard message.kind == NetlinkMessage.Kind.newLink, message.body.count >= linkHeaderBytes else { return nil }
@@ -268,7 +227,8 @@ package enum RouteMessages {
             kind: kind,
             vlan: vlan.flatMap { $0.count >= 2 ? Int($0[0]) | Int($0[1]) << 8 : nil },
             parentIndex: attributes.values[LinkAttribute.namespaceOfParent] == nil && parent != Int(index)
-                ? parent : nil
+                ? parent : nil,
+            masterIndex: attributes.integer(LinkAttribute.master).map { Int($0) }
         )
     }
 

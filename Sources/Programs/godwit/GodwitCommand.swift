@@ -12,8 +12,8 @@ struct GodwitCommand: AsyncParsableCommand {
         version: "Godwit 0.1.0",
         subcommands: [
             ClusterCommand.self, NodeCommand.self, AggregateCommand.self, SVMCommand.self, VolumeCommand.self,
-            SnapshotCommand.self, ExportPolicyCommand.self, LIFCommand.self, JobCommand.self, EventCommand.self,
-            StatisticsCommand.self,
+            SnapshotCommand.self, ExportPolicyCommand.self, LIFCommand.self, PortCommand.self, IPSpaceCommand.self,
+            BroadcastDomainCommand.self, SubnetCommand.self, JobCommand.self, EventCommand.self, StatisticsCommand.self,
         ]
     )
 }

@@ -30,7 +30,8 @@ struct LIFCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Makes a LIF.")
         @OptionGroup var options: GlobalOptions
         @OptionGroup var lif: LIFSelection
-        @Option(help: "Its address: of a port's network, or in 127.0.0.0/8.") var address: String
+        @Option(help: "Its address: of a port's network, or in 127.0.0.0/8.") var address: String?
+        @Option(help: "The subnet that gives it an address, instead of one that is named.") var subnet: String?
         @Option(help: "The netmask of an address of a port's network, such as 24.") var netmask: String?
         @Option(help: "The port of NFS and MOUNT (default: nfs.port of the node's configuration).") var port: Int?
         @Option(help: "Its node (default: the one that holds most of the SVM's volumes).") var homeNode: String?
@@ -40,7 +41,10 @@ struct LIFCommand: AsyncParsableCommand {
         func run() async throws {
             let body = JSONValue.fields([
                 "name": .string(lif.name), "svm": .fields(["name": .string(lif.svm)]),
-                "ip": .fields(["address": .string(address), "netmask": netmask.map { .string($0) }]),
+                "ip": address == nil && netmask == nil
+                    ? nil
+                    : .fields(["address": address.map { .string($0) }, "netmask": netmask.map { .string($0) }]),
+                "subnet": subnet.map { .fields(["name": .string($0)]) },
                 "godwit": LIFCommand.port(port), "location": LIFCommand.location(homeNode, homePort),
             ])
             try await forgiving(okIfExists, "lif_exists") {

@@ -38,6 +38,15 @@ struct MigrateCommand: AsyncParsableCommand {
         var cutoverAttempts: Int64?
         @Option(help: "Milliseconds between cutovers that were undone (default: 500, doubling up to 30000).")
         var cutoverRetryMs: Int64?
+        @Option(help: "The IP space here that it comes to (default: the one with the name of the source's).")
+        var ipspace: String?
+        @Option(
+            name: .customLong("lif"),
+            help: "Where a LIF goes, as LIF=NODE:PORT; may be given for several (default: what the network tells)."
+        )
+        var lifs: [String] = []
+        @Flag(help: "Choose ports by name and subnet, without asking the networks who answers there.")
+        var noNetworkChecks = false
         @Flag(help: "Only run the pre-checks.") var checkOnly = false
         @Flag(help: "Watch it until it ends.") var watch = false
 
@@ -50,16 +59,20 @@ struct MigrateCommand: AsyncParsableCommand {
                 ("pre_commit_budget_ms", preCommitBudgetMs), ("cutover_attempts", cutoverAttempts),
                 ("cutover_retry_ms", cutoverRetryMs),
             ]
-            let given =
-                choices.compactMap { name, value in value.map { (key: name, value: JSONValue.int($0)) } }
-                + (tier.map { [(key: "tier", value: JSONValue.string($0))] } ?? [])
+            var given = choices.compactMap { name, value in value.map { (key: name, value: JSONValue.int($0)) } }
+            if let tier { given.append((key: "tier", value: .string(tier))) }
+            if !lifs.isEmpty { given.append((key: "interface_placement", value: .array(try lifs.map(Self.place)))) }
+            if noNetworkChecks { given.append((key: "network_checks", value: .bool(false))) }
+            let destination = JSONValue.fields([
+                "volume_placement": aggregates.map { .fields(["aggregates": $0]) }, "ipspace": named(ipspace),
+            ])
             let body = JSONValue.fields([
                 "source": .fields([
                     "svm": .fields(["name": .string(svm)]), "cluster": .fields(["name": .string(sourceCluster)]),
                 ]),
                 "auto_cutover": .bool(autoCutover), "auto_source_cleanup": .bool(autoSourceCleanup),
                 "check_only": .bool(checkOnly), "throttle": .int(throttle),
-                "destination": aggregates.map { .fields(["volume_placement": .fields(["aggregates": $0])]) },
+                "destination": aggregates == nil && ipspace == nil ? nil : destination,
                 "godwit": given.isEmpty ? nil : .object(given),
             ])
             let client = options.client
@@ -87,6 +100,18 @@ struct MigrateCommand: AsyncParsableCommand {
                 }
                 throw error
             }
+        }
+
+        /// `LIF=NODE:PORT` in the words of REST.
+        private static func place(_ text: String) throws -> JSONValue {
+            let parts = text.split(separator: "=", maxSplits: 1).map(String.init)
+            guard parts.count == 2, let port = try PortCommand.ports(parts[1]).first else {
+                throw ValidationError("'\(text)' does not say where a LIF goes; give LIF=NODE:PORT")
+            }
+            return .fields([
+                "name": .string(parts[0]), "node": named(port[path: "node.name"]?.plain),
+                "port": named(port[path: "name"]?.plain),
+            ])
         }
     }
 

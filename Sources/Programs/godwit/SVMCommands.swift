@@ -20,10 +20,13 @@ struct SVMCommand: AsyncParsableCommand {
         @OptionGroup var options: GlobalOptions
         @Option(help: "Its name.") var name: String
         @Option(help: "Free text.") var comment: String?
+        @Option(help: "The IP space of its addresses (default: Default).") var ipspace: String?
         @Flag(help: "An SVM of that name that is there already is no error.") var okIfExists = false
 
         func run() async throws {
-            let body = JSONValue.fields(["name": .string(name), "comment": comment.map { .string($0) }])
+            let body = JSONValue.fields([
+                "name": .string(name), "comment": comment.map { .string($0) }, "ipspace": named(ipspace),
+            ])
             try await forgiving(okIfExists, "_exists") {
                 options.done("SVM '\(name)' made", try await options.client.post(SVMCommand.path, body))
             }
@@ -41,6 +44,7 @@ struct SVMCommand: AsyncParsableCommand {
                 records,
                 [
                     Column("NAME", "name"), Column("STATE", "state"), Column("SUBTYPE", "subtype"),
+                    Column("IPSPACE", "ipspace.name"),
                     Column("ADDRESSES") { record in
                         let addresses = record.values(at: "ip_interfaces.ip.address").map(\.plain)
                         return addresses.isEmpty ? "-" : addresses.joined(separator: ",")

@@ -171,6 +171,7 @@ struct Daemon {
                 VolumeRoutes(controller: controller, others: others),
                 SnapshotRoutes(controller: controller, group: migrate.snapshots),
                 InterfaceRoutes(controller: controller, others: others, portDefault: settings.nfsPort),
+                NetworkRoutes(controller: controller), SubnetRoutes(controller: controller),
                 ExportPolicyRoutes(controller: controller), PrivateRoutes(controller: controller, jobs: jobs),
                 StatisticsRoutes(controller: controller),
             ] + migrate.routes(controller, jobs)
@@ -183,7 +184,7 @@ struct Daemon {
             onRunning: { announce() }
         )
         defer { if let readyFile { try? FileManager.default.removeItem(atPath: readyFile) } }
-        var watch: [any Service] = []
+        var watch: [any Service] = [BackgroundService { await controller.followPorts(.system) }]
         if opened.isShared {
             watch += [
                 BackgroundService { await controller.followConfiguration(.system) },
