@@ -140,6 +140,11 @@ let package = Package(
         ),
         room(
             "ControlPlane",
+            "ConfigurationReplication",
+            ["ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity"]
+        ),
+        room(
+            "ControlPlane",
             "StorageControl",
             [
                 "Performance", "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity", "Bytes",
@@ -154,7 +159,10 @@ let package = Package(
         room(
             "ManagementPlane",
             "MigrateOperation",
-            ["Saga", "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity"]
+            [
+                "Saga", "ConfigurationReplication", "ClusterConfiguration", "ReplicatedDatabase", "Replication",
+                "Environment", "Identity",
+            ]
         ),
         room(
             "ManagementPlane",
@@ -168,8 +176,8 @@ let package = Package(
             "ManagementPlane",
             "MigrateSource",
             [
-                "MigrateOperation", "GroupControl", "Saga", "StorageControl", "ClusterConfiguration",
-                "ReplicatedDatabase",
+                "MigrateOperation", "GroupControl", "Saga", "StorageControl", "ConfigurationReplication",
+                "ClusterConfiguration", "ReplicatedDatabase",
                 "Replication",
                 "Environment", "Identity", "VolumeEngine", logging,
             ]
@@ -178,8 +186,8 @@ let package = Package(
             "ManagementPlane",
             "Orchestrator",
             [
-                "MigrateOperation", "GroupControl", "Saga", "StorageControl", "Performance", "ClusterConfiguration",
-                "ReplicatedDatabase", "Environment", "Identity",
+                "MigrateOperation", "GroupControl", "Saga", "StorageControl", "Performance", "ConfigurationReplication",
+                "ClusterConfiguration", "ReplicatedDatabase", "Environment", "Identity",
                 "VolumeEngine", "Replication", "PeerTransport", logging,
             ]
         ),
@@ -268,7 +276,7 @@ let package = Package(
             "ReplicatedDatabaseTests",
             [
                 "TestKit", "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ReplicatedDatabaseEtcd",
-                "ClusterConfiguration", "Environment", "Identity",
+                "ClusterConfiguration", "ConfigurationReplication", "Environment", "Identity",
             ]
         ),
         tests(
@@ -297,7 +305,7 @@ let package = Package(
             "MigrateTests",
             [
                 "TestKit", "HostNetwork", "Saga", "Bytes", "StorageControl", "Performance", "MigrateOperation",
-                "GroupControl", "MigrateSource", "Orchestrator", "ClusterService",
+                "GroupControl", "MigrateSource", "Orchestrator", "ClusterService", "ConfigurationReplication",
                 "ClusterConfiguration", "ReplicatedDatabase", "Replication", "Environment", "Identity", logging,
                 nioCore,
                 hummingbird, asyncHTTPClient,

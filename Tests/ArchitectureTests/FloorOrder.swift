@@ -28,7 +28,7 @@ enum FloorOrder {
             "ControlPlane", 4,
             [
                 "ReplicatedDatabase", "ReplicatedDatabaseSQLite", "ReplicatedDatabaseEtcd", "ClusterConfiguration",
-                "Performance", "StorageControl",
+                "Performance", "ConfigurationReplication", "StorageControl",
             ]
         ),
         ("ManagementPlane", 5, ["MigrateOperation", "GroupControl", "MigrateSource", "Orchestrator"]),

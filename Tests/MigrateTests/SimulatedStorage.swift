@@ -1,6 +1,7 @@
 import Environment
 import GroupControl
 import ClusterConfiguration
+import ConfigurationReplication
 import Identity
 import MigrateOperation
 import MigrateSource
@@ -147,25 +148,12 @@ struct SimulatedDestination: DestinationStorage {
         _ options: MigrationOptions
     ) async throws -> (findings: [PrecheckFinding], svm: SVMDescription, decisions: [PlacementDecision]) {
         var svm = svm
-        svm.volumes = try await place(svm.volumes, options).volumes
-        return ([], svm, [])
-    }
-    func placeInterfaces(
-        of svm: SVMDescription,
-        _ options: MigrationOptions
-    ) async throws -> (
-        findings: [PrecheckFinding], interfaces: [InterfaceDescription], decisions: [PlacementDecision]
-    ) { ([], svm.interfaces, []) }
-    func place(
-        _ volumes: [VolumeDescription],
-        _ options: MigrationOptions
-    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) {
-        let placed = volumes.map { volume in
+        svm.volumes = svm.volumes.map { volume in
             var volume = volume
             volume.destinationAggregate = ObjectUUID(high: 13, low: 13)
             return volume
         }
-        return ([], placed)
+        return ([], svm, [])
     }
     func removeVolumes(_ volumes: [VolumeDescription], of svm: SVMDescription, for operation: ObjectUUID) async throws {
         try world.deed("remove-volumes", process) { state in
@@ -175,8 +163,32 @@ struct SimulatedDestination: DestinationStorage {
             state.destinationSnapshots = [:]
         }
     }
-    func removeAbsent(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
-        try world.deed("remove-absent", process) { _ in }
+    func configurationPosition(of svm: ObjectUUID, for operation: ObjectUUID) async throws -> ConfigurationPosition? {
+        try world.deed("position", process) { $0.destinationPosition }
+    }
+    func replicate(
+        _ answer: ConfigurationAnswer,
+        asked: ConfigurationPosition?,
+        of svm: SVMDescription,
+        _ options: MigrationOptions,
+        for operation: ObjectUUID
+    ) async throws -> ConfigurationPosition {
+        let position = ConfigurationPosition(operation: operation, revision: answer.revision)
+        try world.deed("create-svm", process) { state in
+            let pending = ConfigurationPosition.pending(answer, asked: asked, current: state.destinationPosition)
+            if let pending { state.destinationUpdates += pending }
+            state.destinationExists = true
+            state.destinationPosition = position
+        }
+        try world.deed("create-volumes", process) { $0.destinationVolumesExist = true }
+        try world.deed("create-interfaces", process) { $0.destinationInterfacesExist = true }
+        return position
+    }
+    func settle(_ volumes: [ObjectUUID], of svm: SVMDescription) async throws {}
+    func placements(of svm: SVMDescription) async throws -> [ObjectUUID: ObjectUUID] {
+        try world.deed("placements", process) { _ in
+            svm.volumes.reduce(into: [:]) { $0[$1.uuid] = ObjectUUID(high: 13, low: 13) }
+        }
     }
     func deleteMirrors(
         of svm: SVMDescription,
@@ -193,18 +205,10 @@ struct SimulatedDestination: DestinationStorage {
             }
         }
     }
-    func createSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
-        try world.deed("create-svm", process) { $0.destinationExists = true }
-    }
-    func createVolumes(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
-        try world.deed("create-volumes", process) { $0.destinationVolumesExist = true }
-    }
-    func createInterfaces(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
-        try world.deed("create-interfaces", process) { $0.destinationInterfacesExist = true }
-    }
     func deleteSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
         try world.deed("delete-svm", process) { state in
             state.destinationExists = false
+            state.destinationPosition = nil
             state.destinationVolumesExist = false
             state.destinationInterfacesExist = false
         }

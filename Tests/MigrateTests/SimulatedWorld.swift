@@ -1,4 +1,5 @@
 import ClusterConfiguration
+import ConfigurationReplication
 import Environment
 import Identity
 import MigrateOperation
@@ -28,6 +29,9 @@ struct WorldState {
     var destinationExists = false
     var destinationVolumesExist = false
     var destinationInterfacesExist = false
+    var destinationPosition: ConfigurationPosition?
+    /// Every update of the configuration that was applied, in order.
+    var destinationUpdates: [ConfigurationUpdate] = []
     var destinationSnapshots: [ObjectUUID: Int] = [:]
     var destinationContent = 0
     var destinationIsReplica = true

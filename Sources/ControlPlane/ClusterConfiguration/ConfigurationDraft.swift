@@ -37,6 +37,9 @@ package struct ConfigurationDraft {
         if let condition { conditions.append(condition) }
     }
 
+    /// Lets the transaction happen only if something else holds, too.
+    package mutating func require(_ condition: DatabaseCondition) { conditions.append(condition) }
+
     /// The SVM, when the actor may change it and what belongs to it.
     @discardableResult
     package func changeableSVM(_ uuid: ObjectUUID) throws(ManagementError) -> SVMRecord {

@@ -38,6 +38,8 @@ final class EtcdClient: Sendable {
         // Connections that a stopped member leaves behind would make the first calls afterwards fail.
         settings.connectionPool.idleTimeout = .seconds(30)
         settings.connectionPool.retryConnectionEstablishment = false
+        // Each watch keeps a connection, and every SVM that moves away has one: the session must never wait for them.
+        settings.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = 256
         if let tls = configuration.tls { settings.tlsConfiguration = try Self.configuration(of: tls) }
         http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: settings)
     }

@@ -79,8 +79,18 @@ enum MigrationJSON {
             "pending": record.pending.map { .string($0.rawValue) },
             "cutovers_undone": .count(record.cutoverFailures),
             "volumes_verified": .count(record.verifiedHashes.count),
+            "configuration": record.configurationStream.map(configuration),
             "node_pairs": .array(record.nodePairs.map(pair)),
             "volumes": .array(volumes),
+        ])
+    }
+
+    private static func configuration(_ state: ConfigurationStreamState) -> JSONValue {
+        .fields([
+            "revision": .count(UInt64(clamping: state.revision)),
+            "applied_time": state.nanoseconds == 0 ? nil : .time(nanoseconds: state.nanoseconds),
+            "baselines": .count(state.baselines),
+            "last_failure": state.lastFailure.map { .string($0) },
         ])
     }
 

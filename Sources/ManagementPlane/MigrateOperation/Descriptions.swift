@@ -1,4 +1,5 @@
 package import ClusterConfiguration
+import ConfigurationReplication
 package import Identity
 package import Replication
 
@@ -141,7 +142,7 @@ package struct SVMDescription: Codable, Equatable, Sendable {
     package var destinationIPSpace: ObjectUUID?
 
     /// The kinds and features that this version moves.
-    package static let knownFeatures: Set<String> = ["svm", "export-policy", "volume", "lif", "snapshot"]
+    package static let knownFeatures: Set<String> = Set(ConfigurationKinds.names + ["snapshot"])
 
     /// Makes a description.
     package init(
@@ -174,7 +175,7 @@ package struct SVMDescription: Codable, Equatable, Sendable {
 }
 
 /// The version of the protocol between clusters; both sides must speak the same.
-package let migrateProtocolVersion = 3
+package let migrateProtocolVersion = 4
 
 /// What the source saw of its client-visible outage while it was held, in the order of the window.
 package struct WindowStage: Codable, Equatable, Sendable {

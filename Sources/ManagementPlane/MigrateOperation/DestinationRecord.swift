@@ -123,6 +123,43 @@ package struct OperationSnapshot: Codable, Equatable, Sendable {
     }
 }
 
+/// How the stream of the SVM's configuration is doing, for users; what is applied the position in the database says.
+package struct ConfigurationStreamState: Codable, Equatable, Sendable {
+    /// The last revision of the source's database that is applied.
+    package var revision: Int64 = 0
+    /// When it was, in nanoseconds of the wall clock since 1970.
+    package var nanoseconds: Int64 = 0
+    /// Baselines that were applied.
+    package var baselines: UInt64 = 0
+    /// Why the stream stands still; nil while it flows.
+    package var lastFailure: String?
+
+    /// Nothing is applied yet.
+    package init() {}
+}
+
+extension ConfigurationStreamState? {
+    /// Notes what was applied.
+    package mutating func note(revision: Int64, isBaseline: Bool, nanoseconds: Int64) {
+        var state = self ?? ConfigurationStreamState()
+        state.lastFailure = nil
+        if isBaseline { state.baselines += 1 }
+        if revision != state.revision || isBaseline { state.nanoseconds = nanoseconds }
+        state.revision = revision
+        self = state
+    }
+
+    /// Notes why nothing is applied.
+    package mutating func note(failure: String) {
+        var state = self ?? ConfigurationStreamState()
+        state.lastFailure = failure
+        self = state
+    }
+
+    /// Notes that the source answers again.
+    package mutating func noteSuccess() { self?.lastFailure = nil }
+}
+
 /// The destination's record of an operation: all that a restarted orchestrator needs to go on.
 package struct DestinationRecord: VersionedRecord, Equatable {
     /// The version of this format.
@@ -195,6 +232,8 @@ package struct DestinationRecord: VersionedRecord, Equatable {
     package var times = MigrationTimes()
     /// The stages of the last cutover's window.
     package var window: [WindowStage] = []
+    /// How the stream of the configuration is doing; nil before anything of it came.
+    package var configurationStream: ConfigurationStreamState?
     /// Hashes of the final snapshot by the MSID's decimal form, once both sides agree.
     package var verifiedHashes: [String: String] = [:]
 

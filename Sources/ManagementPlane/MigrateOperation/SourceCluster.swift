@@ -1,3 +1,4 @@
+package import ConfigurationReplication
 package import Identity
 package import Replication
 package import Saga
@@ -10,6 +11,9 @@ package enum SourceRequest: Codable, Equatable, Sendable {
     case register(svm: ObjectUUID, destinationCluster: String)
     /// Describes the SVM of the operation as it is now.
     case refresh
+    /// Tells what of the SVM's configuration has changed after a revision of the source's database, or (nil) all that it
+    /// has. When there is nothing new the answer waits for something so long.
+    case configuration(after: Int64?, waitMilliseconds: UInt64)
     /// Answers with so many bytes: measures the round trip and the rate between the clusters.
     case probe(answerBytes: UInt64)
     /// Ends the outgoing mirrors and unlocks. With `relationshipInfoOnly` the snapshots stay, so that a resume goes on
@@ -60,6 +64,8 @@ package enum SourceRequest: Codable, Equatable, Sendable {
         case .hold(_, _, let drainMilliseconds, _): drainMilliseconds + 5_000
         case .contentHash, .deleteSVM, .deleteSnapshots, .forget, .release: 3_600_000
         case .takeSnapshot: 60_000
+        // What is known already may need its time to come through the watch of the source's database.
+        case .configuration(_, let waitMilliseconds): waitMilliseconds + 10_000
         default: 15_000
         }
     }
@@ -98,6 +104,8 @@ package enum SourceAnswer: Codable, Equatable, Sendable {
     case done
     /// To `describe` and `refresh`.
     case description(SVMDescription, findings: [PrecheckFinding])
+    /// To `configuration`.
+    case configuration(ConfigurationAnswer)
     /// To `mirrorStates`, by the MSID's decimal form.
     case mirrorStates([String: MirrorState])
     /// To `preload`: how far the state was exported; it is the reply's attachment.

@@ -1,3 +1,4 @@
+import ConfigurationReplication
 package import Environment
 import GroupControl
 package import Identity
@@ -13,6 +14,7 @@ import Saga
 /// by the timer, or as `ponr`, by the destination's request, and one compare-and-set decides which.
 package actor MigrateSource: SourceCluster {
     let records: MigrateRecords<SourceRecord>
+    let configuration: ConfigurationFeedReader
     /// The storage for what no operation is needed for; see `storage(of:)`.
     let storage: any SourceStorage
     let node: ObjectUUID
@@ -24,6 +26,8 @@ package actor MigrateSource: SourceCluster {
     private let deadlineSink: AsyncStream<Deadline>.Continuation
     /// Largest answer to a probe.
     static let probeBytesMax: UInt64 = 16 << 20
+    /// Longest wait for something new of the configuration.
+    static let configurationWaitMillisecondsMax: UInt64 = 30_000
     /// The reply to the last `hold` of each operation, so that a repeated request gets the same answer.
     var heldReplies: [ObjectUUID: HeldReply] = [:]
     /// The newest attempt of each operation that held the gate; what an older one still wants of it is out of date.
@@ -64,6 +68,7 @@ package actor MigrateSource: SourceCluster {
         log: Logger
     ) {
         records = MigrateRecords(database, prefix: MigrateKeys.sourcePrefix)
+        configuration = ConfigurationFeedReader(database, waiting: waiting)
         self.storage = storage
         self.node = node
         self.environment = environment

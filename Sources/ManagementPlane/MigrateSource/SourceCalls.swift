@@ -61,6 +61,7 @@ extension MigrateSource {
         switch call.request {
         case .describe(let name): return try await describe(name, call)
         case .refresh: return try await refresh(call)
+        case .configuration(let after, let wait): return try await configuration(after: after, wait, call)
         case .probe(let bytes): return try probe(bytes)
         case .release(let relationshipInfoOnly): try await release(relationshipInfoOnly, call)
         case .register(let svm, let cluster): return try await register(svm, cluster, call)

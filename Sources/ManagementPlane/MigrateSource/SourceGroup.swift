@@ -1,9 +1,11 @@
 import ClusterConfiguration
+import ConfigurationReplication
 import Environment
 package import GroupControl
 package import Identity
 package import MigrateOperation
 package import Replication
+import ReplicatedDatabase
 import StorageControl
 
 /// The source side of a migrate over all nodes of its cluster: the master. What concerns the configuration it does itself;
@@ -92,11 +94,18 @@ package struct SourceGroup: SourceStorage {
                 volumes: records,
                 interfaces: interfaces
             ),
-            features: SVMDescription.knownFeatures.sorted(),
+            features: try await features(of: svm.uuid),
             connectionCount: connectionCount,
             ipSpaceName: svm.ipSpace.flatMap { snapshot.ipSpace($0)?.name }
         )
         return (description, findings)
+    }
+
+    /// What the SVM uses, by name: the kinds of its configuration objects, and snapshots, which come with every move.
+    private func features(of svm: ObjectUUID) async throws -> [String] {
+        let found = try await group.controller.store.database.range(prefix: ConfigurationKeys.svm(svm))
+        let objects = ConfigurationFeed.baseline(of: svm, found.records, revision: found.revision).updates
+        return try Set(objects.map { try $0.feature() } + ["snapshot"]).sorted()
     }
 
     /// What the nodes say of the volumes and of the addresses on their hosts, and how many clients all of them have.

@@ -23,8 +23,14 @@ enum CutoverPhase {
             },
             undo: { try await $0.askForEver(.unlock(attempt: $0.record.attempt)) }
         ),
-        // With the configuration locked, this takes over what of it was still pending, too.
-        SagaStep("last-transfer", perform: { try await TransferPhase.transferOnce($0) }),
+        // With the configuration locked, this applies what of it was still pending, too.
+        SagaStep(
+            "last-transfer",
+            perform: { migration in
+                try await TransferPhase.transferOnce(migration)
+                try await Reconciliation.requireComplete(migration)
+            }
+        ),
         SagaStep(
             "prepare",
             perform: { migration in

@@ -29,7 +29,8 @@ extension DestinationGroup {
             }
         }
         let new = svm.configuration.interfaces.filter { interface in
-            !here.contains { $0.uuid == interface.uuid }
+            // An address that comes from the loopback to a host needs a port, too.
+            !here.contains { $0.uuid == interface.uuid && (interface.place == nil || $0.homePort != nil) }
                 && svm.interfaces.first { $0.name == interface.name }?.destination == nil
         }
         var result = InterfacePlaces(svm: svm, snapshot: snapshot, here: here)

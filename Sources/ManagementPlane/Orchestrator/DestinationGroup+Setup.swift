@@ -1,8 +1,10 @@
 import ClusterConfiguration
+import ConfigurationReplication
 import GroupControl
 package import Identity
 package import MigrateOperation
 import Performance
+import ReplicatedDatabase
 import StorageControl
 
 // What is made on the destination before anything is transferred, and what is recorded when it serves.
@@ -55,7 +57,7 @@ extension DestinationGroup {
     }
 
     /// Places volumes on the aggregates that may be used, of all nodes that are up.
-    package func place(
+    func place(
         _ volumes: [VolumeDescription],
         _ options: MigrationOptions
     ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription]) {
@@ -67,7 +69,7 @@ extension DestinationGroup {
     }
 
     /// What the nodes that are up could take. One that does not answer takes nothing.
-    private func surveys(
+    func surveys(
         _ svm: ObjectUUID,
         _ volumes: [VolumeMSID],
         _ interfaces: [LIFRecord]
@@ -140,107 +142,15 @@ extension DestinationGroup {
         try await reconcile(nodes, volumes.map(\.uuid), svm)
     }
 
-    /// Deletes what the source does not have any more.
-    package func removeAbsent(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
-        let wanted = svm.configuration
-        try await group.controller.change(as: .operation(operation)) { draft throws(ManagementError) in
-            guard draft.snapshot.svm(svm.uuid)?.configurationLock == operation else { return }
-            for lif in draft.snapshot.lifs(of: svm.uuid)
-            where !wanted.interfaces.contains(where: { $0.uuid == lif.uuid }) { try draft.deleteLIF(lif.uuid) }
-            for volume in draft.snapshot.volumes(of: svm.uuid)
-            where !wanted.volumes.contains(where: { $0.uuid == volume.uuid }) { try draft.deleteVolume(volume.uuid) }
-            for policy in draft.snapshot.exportPolicies(of: svm.uuid)
-            where !wanted.exportPolicies.contains(where: { $0.identifier == policy.identifier }) {
-                try draft.deleteExportPolicy(policy.identifier)
-            }
-        }
-    }
-
-    /// Makes the SVM and its export policies.
-    package func createSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
-        try await create(svm, for: operation, volumes: [], interfaces: [])
-    }
-
-    /// Makes the volumes as replicas. Each node makes its own, and says when it could not.
-    package func createVolumes(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
-        var records: [VolumeRecord] = []
-        for volume in svm.volumes {
-            guard var record = svm.configuration.volumes.first(where: { $0.uuid == volume.uuid }),
-                let aggregate = volume.destinationAggregate
-            else {
-                throw MigrateError(
-                    .refused,
-                    "volume '\(volume.name)' has no place",
-                    remedy: "start the operation again"
-                )
-            }
-            record.aggregate = aggregate
-            record.isReplica = true
-            records.append(record)
-        }
-        try await create(svm, for: operation, volumes: records, interfaces: [])
-        let holdings = try await group.members(of: svm.uuid).holdings
-        try await reconcile(holdings.map(\.node), records.map(\.uuid), svm)
-    }
-
     /// Lets nodes make the configuration so, and fails when one of some objects could not be made so.
-    private func reconcile(_ nodes: [ObjectUUID], _ objects: [ObjectUUID], _ svm: SVMDescription) async throws {
+    func reconcile(_ nodes: [ObjectUUID], _ objects: [ObjectUUID], _ svm: SVMDescription) async throws {
         let parts = nodes.map { Group.Part(node: $0, step: .reconcile(objects: objects)) }
         try await group.ask(parts, of: svm.uuid)
     }
 
-    /// Makes the interfaces at their places; the SVM is stopped, so nothing is bound. Those that are here already stay where
-    /// they are.
-    package func createInterfaces(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
-        let here = try await group.controller.store.snapshot().lifs(of: svm.uuid)
-        var interfaces: [LIFRecord] = []
-        for var interface in svm.configuration.interfaces {
-            let known = here.first { $0.uuid == interface.uuid }
-            let place = svm.interfaces.first { $0.name == interface.name }?.destination
-            guard known != nil || place != nil else {
-                throw MigrateError(
-                    .refused,
-                    code: MigrateCode.interfacePort,
-                    "interface '\(interface.name)' has no place",
-                    remedy: "start the operation again"
-                )
-            }
-            interface.homeNode = known?.homeNode ?? place?.node
-            interface.currentNode = known?.currentNode ?? interface.homeNode
-            // Its moves between nodes were those of the other cluster.
-            interface.formerNode = known?.formerNode
-            interface.moveCount = known?.moveCount
-            if interface.place != nil {
-                interface.homePort = known?.homePort ?? place?.port
-                interface.currentPort = known?.currentPort ?? interface.homePort
-            }
-            interfaces.append(interface)
-        }
-        try await create(svm, for: operation, volumes: [], interfaces: interfaces)
-    }
-
-    private func create(
-        _ svm: SVMDescription,
-        for operation: ObjectUUID,
-        volumes: [VolumeRecord],
-        interfaces: [LIFRecord]
-    ) async throws {
-        var record = svm.configuration.svm
-        record.state = .stopped
-        record.migrateRole = .destination
-        record.configurationLock = operation
-        record.ipSpace = svm.destinationIPSpace
-        try await group.controller.createSVM(
-            record,
-            exportPolicies: svm.configuration.exportPolicies,
-            volumes: volumes,
-            lifs: interfaces,
-            for: operation
-        )
-    }
-
     /// Deletes what was made for the operation.
     package func deleteSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws {
+        try await forgetPosition(of: svm.uuid, for: operation)
         guard let record = try await group.controller.store.snapshot().svm(svm.uuid),
             record.configurationLock == operation
         else { return }
@@ -260,7 +170,10 @@ extension DestinationGroup {
             record.state = .running
             record.migrateRole = .none
             record.configurationLock = nil
-            if record != draft.snapshot.svm(svm.uuid) { try draft.putSVM(record) }
+            guard record != draft.snapshot.svm(svm.uuid) else { return }
+            try draft.putSVM(record)
+            // From here on the configuration is this cluster's own.
+            draft.also(.delete(key: ConfigurationPosition.key(of: svm.uuid)))
         }
         try await group.askAll(.release, of: svm.uuid)
     }

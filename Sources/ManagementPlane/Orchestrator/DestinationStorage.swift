@@ -1,3 +1,4 @@
+package import ConfigurationReplication
 package import GroupControl
 package import Identity
 package import MigrateOperation
@@ -28,29 +29,30 @@ package protocol DestinationStorage: Sendable {
         _ svm: SVMDescription,
         _ options: MigrationOptions
     ) async throws -> (findings: [PrecheckFinding], svm: SVMDescription, decisions: [PlacementDecision])
-    /// Chooses a port for each interface that has no place and is not here yet.
-    ///
-    /// - Returns: all interfaces, those too that have a place.
-    func placeInterfaces(
-        of svm: SVMDescription,
-        _ options: MigrationOptions
-    ) async throws -> (findings: [PrecheckFinding], interfaces: [InterfaceDescription], decisions: [PlacementDecision])
-    /// Chooses an aggregate for each of some volumes of an SVM that is here already.
-    func place(
-        _ volumes: [VolumeDescription],
-        _ options: MigrationOptions
-    ) async throws -> (findings: [PrecheckFinding], volumes: [VolumeDescription])
     /// Deletes some replicas of the operation's SVM; absent ones are no error.
     func removeVolumes(_ volumes: [VolumeDescription], of svm: SVMDescription, for operation: ObjectUUID) async throws
-    /// Deletes the volumes, interfaces and export policies of the operation's SVM that its description does not have.
-    func removeAbsent(_ svm: SVMDescription, for operation: ObjectUUID) async throws
-    /// Makes the SVM and its export policies, stopped and locked for the operation, with the same name and identity.
-    func createSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws
-    /// Makes the volumes as replicas with the same identities; returns when each is there on its node.
-    func createVolumes(_ svm: SVMDescription, for operation: ObjectUUID) async throws
-    /// Makes the interfaces, not yet bound, at their places.
-    func createInterfaces(_ svm: SVMDescription, for operation: ObjectUUID) async throws
-    /// Deletes all that `create…` made for the operation; an SVM that does not belong to it is left alone.
+    /// How far the operation is with the configuration of its SVM; nil when the SVM is not here yet.
+    func configurationPosition(of svm: ObjectUUID, for operation: ObjectUUID) async throws -> ConfigurationPosition?
+    /// Applies what the source has told of its configuration, and nothing of it twice: the SVM stopped and locked for the
+    /// operation, its volumes as replicas, its interfaces not yet bound. Returns when each volume is there on its node.
+    ///
+    /// - Parameters:
+    ///   - answer: what the source said. Nothing is applied of a kind or a format that is not known.
+    ///   - asked: the position that it was asked with.
+    ///   - svm: what is known of the SVM otherwise: places that were chosen, and what volumes hold.
+    /// - Returns: How far the operation is now.
+    func replicate(
+        _ answer: ConfigurationAnswer,
+        asked: ConfigurationPosition?,
+        of svm: SVMDescription,
+        _ options: MigrationOptions,
+        for operation: ObjectUUID
+    ) async throws -> ConfigurationPosition
+    /// Returns when volumes that are recorded are there, each on its node.
+    func settle(_ volumes: [ObjectUUID], of svm: SVMDescription) async throws
+    /// The aggregates of the volumes that the SVM has here, by their identities.
+    func placements(of svm: SVMDescription) async throws -> [ObjectUUID: ObjectUUID]
+    /// Deletes all that `replicate` made for the operation; an SVM that does not belong to it is left alone.
     func deleteSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws
     /// Transfers every snapshot of a volume up to and including one; resumes what was cut off.
     func transfer(

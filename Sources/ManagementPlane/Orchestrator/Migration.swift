@@ -40,6 +40,10 @@ package final class Migration: Sendable {
         var finishedTransfers: [VolumeMSID: TransferStatistics] = [:]
         /// The integrity check found a difference.
         var isDifferent = false
+        /// The revision of the source's database up to which nothing of the configuration is missing.
+        var configurationSeen: Int64 = 0
+        /// Something of the configuration is being applied.
+        var isReplicating = false
         /// Why the last step of a saga failed, when it said so in a form that decides what is done about it.
         var lastFailure: MigrateError?
     }

@@ -4,94 +4,92 @@ import Identity
 import Logging
 import MigrateOperation
 
-/// Brings what the destination has of the SVM in line with what the source has now [159]: volumes, export policies and
-/// interfaces that were made, changed or deleted since it was described last.
+/// Brings what the destination has of the SVM in line with what the source has now [159]. Its configuration comes through the
+/// stream; what is not configuration, such as the nodes that hold the volumes and what is in use, is described anew.
 enum Reconciliation {
-    /// Asks the source and mends the difference; changes nothing when there is none.
+    /// Applies what the stream has left, and mends the record.
+    ///
+    /// - Parameter isForced: compares with everything that the source has, at the beginning and after a pause.
     static func run(_ migration: Migration, isForced: Bool = false) async throws {
-        guard case .description(let found, _) = try await migration.askAgain(.refresh).answer else {
+        // First the description, then the stream: a volume that is in the first and not here after the second is gone.
+        guard case .description(var svm, _) = try await migration.askAgain(.refresh).answer else {
             throw Migration.strangeAnswer("refresh")
         }
         let record = migration.record
-        var svm = found
-        svm.volumes = try await place(found, record, migration)
+        let lost = record.svm.volumes.filter { record.baselineLost.contains($0.msid.description) }
+        if !lost.isEmpty {
+            try await migration.storage.stopMirrors(lost.map(\.msid), of: record.svm)
+            try await migration.storage.removeVolumes(lost, of: record.svm, for: migration.operation)
+        }
+        svm.volumes = withKnownPlaces(svm.volumes, record)
+        svm.interfaces = withKnownPlaces(svm.interfaces, record)
         svm.destinationIPSpace = record.svm.destinationIPSpace
-        let isChanged = !isSame(record.svm, svm) || !record.baselineLost.isEmpty
-        guard isChanged || isForced else { return }
-        svm.interfaces = try await placeInterfaces(svm, record, migration)
+        try await ConfigurationStream.catchUp(migration, svm, isWhole: isForced || !lost.isEmpty)
+        let places = try await migration.storage.placements(of: svm)
+        svm.volumes = svm.volumes.compactMap { volume in
+            guard let aggregate = places[volume.uuid] else { return nil }
+            var volume = volume
+            volume.destinationAggregate = aggregate
+            return volume
+        }
+        let found = svm
+        guard !isSame(record.svm, found) || !lost.isEmpty else { return }
+        // Whoever recorded a new volume may have ended before its node had made it.
+        let new = found.volumes.map(\.uuid).filter { uuid in !record.svm.volumes.contains { $0.uuid == uuid } }
+        if !new.isEmpty { try await migration.storage.settle(new, of: found) }
+        migration.log.notice("the SVM has changed on the source, and the record is mended")
         let gone = record.svm.volumes.filter { old in
-            !svm.volumes.contains { $0.uuid == old.uuid && $0.msid == old.msid }
-                || record.baselineLost.contains(old.msid.description)
+            lost.contains(old) || !found.volumes.contains { $0.uuid == old.uuid && $0.msid == old.msid }
         }
-        try await migration.storage.stopMirrors(gone.map(\.msid), of: record.svm)
-        if isChanged {
-            migration.log.notice("the configuration of the SVM has changed on the source and is taken over")
-        }
-        // First the storage, then the record: after a crash in between the difference is found again.
-        try await migration.storage.removeVolumes(gone, of: svm, for: migration.operation)
-        try await migration.storage.removeAbsent(svm, for: migration.operation)
-        try await migration.storage.createSVM(svm, for: migration.operation)
-        try await migration.storage.createVolumes(svm, for: migration.operation)
-        try await migration.storage.createInterfaces(svm, for: migration.operation)
-        let placed = svm
         try await migration.update { record in
-            record.svm = placed
-            record.baselineLost = []
+            record.svm = found
+            for volume in lost { record.baselineLost.remove(volume.msid.description) }
             for volume in gone { record.progress[volume.msid.description] = nil }
         }
     }
 
-    /// Volumes that the destination has stay where they are; only new ones are placed.
-    private static func place(
-        _ found: SVMDescription,
-        _ record: DestinationRecord,
-        _ migration: Migration
-    ) async throws -> [VolumeDescription] {
+    /// Makes sure that what is here is exactly what was transferred, when nothing can change any more.
+    /// - Throws: `.failed` with the name of a volume that the source did not describe.
+    static func requireComplete(_ migration: Migration) async throws {
+        let svm = migration.record.svm
+        let places = try await migration.storage.placements(of: svm)
+        let missing = places.keys.filter { uuid in !svm.volumes.contains { $0.uuid == uuid } }.sorted()
+        guard let first = missing.first else { return }
+        throw MigrateError(
+            .failed,
+            "volume \(first) of SVM '\(svm.name)' is here and was not transferred: the source does not describe it",
+            remedy: "the cutover is tried again; look at the volumes and events of the source"
+        )
+    }
+
+    /// Volumes stay where they are, or where the pre-check has placed them.
+    private static func withKnownPlaces(
+        _ volumes: [VolumeDescription],
+        _ record: DestinationRecord
+    ) -> [VolumeDescription] {
         let known = Dictionary(
             record.svm.volumes.map { ($0.msid, $0.destinationAggregate) },
             uniquingKeysWith: { first, _ in first }
         )
-        var volumes = found.volumes.map { volume in
+        return volumes.map { volume in
             var volume = volume
             volume.destinationAggregate = known[volume.msid] ?? nil
             return volume
         }
-        let new = volumes.filter { $0.destinationAggregate == nil }
-        if new.isEmpty { return volumes }
-        let (findings, placed) = try await migration.storage.place(new, record.options)
-        try refuse(findings)
-        for volume in placed {
-            guard let index = volumes.firstIndex(where: { $0.msid == volume.msid }) else { continue }
-            volumes[index] = volume
-        }
-        return volumes
     }
 
-    /// Interfaces that were placed stay where they are; only new ones are placed.
-    private static func placeInterfaces(
-        _ svm: SVMDescription,
-        _ record: DestinationRecord,
-        _ migration: Migration
-    ) async throws -> [InterfaceDescription] {
-        var svm = svm
-        for index in svm.interfaces.indices {
-            let new = svm.interfaces[index]
-            svm.interfaces[index].destination =
-                record.svm.interfaces.first { $0.name == new.name && $0.address == new.address }?.destination
+    /// Interfaces stay where the pre-check has placed them; the stream places those that are made later.
+    private static func withKnownPlaces(
+        _ interfaces: [InterfaceDescription],
+        _ record: DestinationRecord
+    ) -> [InterfaceDescription] {
+        interfaces.map { interface in
+            var interface = interface
+            interface.destination =
+                record.svm.interfaces.first { $0.name == interface.name && $0.address == interface.address }?
+                .destination
+            return interface
         }
-        let placed = try await migration.storage.placeInterfaces(of: svm, record.options)
-        try refuse(placed.findings)
-        return placed.interfaces
-    }
-
-    private static func refuse(_ findings: [PrecheckFinding]) throws(MigrateError) {
-        guard let first = findings.first else { return }
-        throw MigrateError(
-            .refused,
-            code: first.code,
-            findings.map(\.message).joined(separator: "; "),
-            remedy: findings.map(\.remedy).joined(separator: "; ")
-        )
     }
 
     /// Whether two descriptions ask for the same objects. Locks, roles and what is in use do not count.
@@ -104,6 +102,7 @@ enum Reconciliation {
         }
         return essence(left) == essence(right) && left.services == right.services
             && left.volumes.map(\.source) == right.volumes.map(\.source)
+            && left.volumes.map(\.uuid) == right.volumes.map(\.uuid)
             && left.volumes.map(\.destinationAggregate) == right.volumes.map(\.destinationAggregate)
     }
 }

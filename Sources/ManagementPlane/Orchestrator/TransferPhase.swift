@@ -19,6 +19,10 @@ enum TransferPhase {
 
     /// Runs transfers until the cutover is due.
     static func run(_ migration: Migration) async throws {
+        try await ConfigurationStream.following(migration) { try await transfers(migration) }
+    }
+
+    private static func transfers(_ migration: Migration) async throws {
         var idleMilliseconds = idleMillisecondsMin
         try await waitAfterUndoneCutover(migration)
         while true {
@@ -29,7 +33,10 @@ enum TransferPhase {
             }
             guard record.state == .readyForCutover else { continue }
             if try await beginCutover(migration) { return }
-            try await migration.waitInterruptibly(milliseconds: idleMilliseconds) { $0.isCutoverRequested }
+            let revision = record.configurationStream?.revision
+            try await migration.waitInterruptibly(milliseconds: idleMilliseconds) {
+                $0.isCutoverRequested || $0.configurationStream?.revision != revision
+            }
             idleMilliseconds = min(idleMilliseconds * 2, idleMillisecondsMax)
             if try await beginCutover(migration) { return }
         }
@@ -161,8 +168,14 @@ enum TransferPhase {
                 upTo: snapshot.uuid,
                 throttleBytesPerSecond: share
             )
-        } catch let error as MigrateError where error.kind == .baselineLost {
-            try await migration.update { $0.baselineLost.insert(volume.msid.description) }
+        } catch {
+            if error is CancellationError || migration.record.pending != nil { throw error }
+            // It was deleted meanwhile, and the stream was faster: the others go on.
+            let places = try await migration.storage.placements(of: record.svm)
+            if places[volume.uuid] == nil { return TransferStatistics() }
+            if let error = error as? MigrateError, error.kind == .baselineLost {
+                try await migration.update { $0.baselineLost.insert(volume.msid.description) }
+            }
             throw error
         }
     }

@@ -146,6 +146,11 @@ struct MigrateWatch {
             let gap = record[path: "godwit.outage.longest_gap_ms"].map { ", longest client gap \($0.plain) ms" } ?? ""
             lines.append("  outage: predicted \(predicted) ms\(held)\(gap)")
         }
+        if let revision = record[path: "godwit.configuration.revision"]?.plain {
+            let time = record[path: "godwit.configuration.applied_time"].map { " at \($0.plain)" } ?? ""
+            let failure = record[path: "godwit.configuration.last_failure"].map { ", stands still: \($0.plain)" } ?? ""
+            lines.append("  configuration: revision \(revision) applied\(time)\(failure)")
+        }
         if case .array(let pairs)? = record[path: "godwit.node_pairs"] {
             lines += pairs.map { pair in
                 "  from node \(pair[path: "source"]?.plain ?? "?") to \(pair[path: "destination"]?.plain ?? "?"): "

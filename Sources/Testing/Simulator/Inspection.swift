@@ -58,6 +58,7 @@ struct Inspection {
             simulation.violation("the SVM is not whole: \(svm)")
         }
         if serving.volumes.contains(where: \.isReplica) { simulation.violation("the volume is recorded as a replica") }
+        user.configurer.inspect(serving)
         for volume in user.movingVolumes { try inspect(volume, cluster) }
     }
 

@@ -3,7 +3,8 @@ import ReplicatedDatabase
 /// The replicated database of a cluster: leases that end by the world's clock, and watches that reach processes.
 final class SharedDatabase: @unchecked Sendable {
     // Proof of Sendable: the simulator is one thread.
-    private final class Watcher {
+    private final class Watcher: @unchecked Sendable {
+        // Proof of Sendable: the simulator is one thread.
         let prefix: String
         let node: Node
         let process: SimulatedProcess
@@ -47,13 +48,13 @@ final class SharedDatabase: @unchecked Sendable {
     ) -> AsyncThrowingStream<WatchEvent, any Error> {
         let (stream, continuation) = AsyncThrowingStream<WatchEvent, any Error>.makeStream()
         let watcher = Watcher(prefix, node, process, continuation)
+        continuation.onTermination = { _ in watcher.isOver = true }
         watchers.append(watcher)
         for event in history where event.revision > revision { deliver(event, to: watcher) }
         return stream
     }
 
     private func committed(_ events: [WatchEvent]) {
-        guard cluster.isShared else { return }
         history += events
         watchers.removeAll { $0.isOver || $0.process.isDead }
         for watcher in watchers { for event in events { deliver(event, to: watcher) } }

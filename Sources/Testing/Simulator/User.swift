@@ -41,10 +41,12 @@ final class User: @unchecked Sendable {
     let svmName = "svm"
 
     let caretaker: Caretaker
+    let configurer: Configurer
 
     init(generator: Generator) {
         self.generator = generator
         caretaker = Caretaker(generator: Generator(seed: simulation.seed &+ 77))
+        configurer = Configurer(generator: Generator(seed: simulation.seed &+ 78))
     }
 
     private var scheduler: Scheduler { simulation.scheduler }
@@ -157,6 +159,7 @@ final class User: @unchecked Sendable {
         options.preCommitBudgetMilliseconds = [2_000, 60_000][generator.below(2)]
         isRestless = generator.oneIn(4)
         look()
+        configurer.begin()
         if isShared { caretaker.begin() }
     }
 
