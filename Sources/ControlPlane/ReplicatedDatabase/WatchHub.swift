@@ -49,7 +49,7 @@ package struct WatchHub {
 
     /// Gives the events of one committed transaction to every stream that watches their keys.
     ///
-    /// - Returns: streams whose readers are too far behind.
+    /// - Returns: streams whose readers are too far behind, or have gone.
     package mutating func publish(_ events: [WatchEvent]) -> [EndedWatch] {
         guard !events.isEmpty else { return [] }
         return watchers.keys.sorted().compactMap { deliver(events, to: $0) }
@@ -78,8 +78,10 @@ package struct WatchHub {
                 )
                 return EndedWatch(continuation: watcher.continuation, error: error)
             default:
+                // Its reader has gone. The stream is given back all the same: whoever lets the last reference to it go calls
+                // `remove`, and must not have the lock.
                 watchers[identifier] = nil
-                return nil
+                return EndedWatch(continuation: watcher.continuation, error: nil)
             }
         }
         return nil
