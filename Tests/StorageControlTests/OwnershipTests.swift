@@ -119,7 +119,9 @@ private final class TwoNodes {
         // Two looks would do, unless they are so far apart that the node does not trust what it sees.
         for _ in 0..<100 {
             try await controller.watchNodesOnce(&detector)
-            if try await controller.store.snapshot().aggregates.allSatisfy({ $0.node == controller.node.uuid }) { return }
+            if try await controller.store.snapshot().aggregates.allSatisfy({ $0.node == controller.node.uuid }) {
+                return
+            }
             try await Task.sleep(nanoseconds: FailureDetector.absenceNanosecondsMin / 4)
         }
         Issue.record("nothing was taken over")

@@ -297,17 +297,16 @@ struct StorageControllerTests {
                 handleKey: HandleKey(first: 1, second: 2),
                 configurationLock: operation
             )
-            var record = try await volume("data", svm, controller)
-            record.isReplica = true
+            var replica = try await volume("data", svm, controller)
+            replica.isReplica = true
+            let record = replica
             let policy = ExportPolicyRecord(identifier: 5, name: "default", svm: svm.uuid)
             for _ in 0..<2 {
-                try await controller.createSVM(
-                    svm,
-                    exportPolicies: [policy],
-                    volumes: [record],
-                    lifs: [],
-                    for: operation
-                )
+                try await controller.change(as: .operation(operation)) { draft throws(ManagementError) in
+                    try draft.putSVM(svm)
+                    try draft.putExportPolicy(policy)
+                    try draft.putVolume(record)
+                }
             }
             #expect(try controller.openVolume(record).isReplica)
             #expect(controller.service(of: svm.uuid) == nil)

@@ -6,26 +6,6 @@ package import VolumeEngine
 // What a migrate needs of the runtime of its own cluster. Every deed may be repeated.
 
 extension StorageController {
-    /// Makes the SVM of a migrate on its destination: the record stopped and locked, with its export policies, volumes
-    /// (replicas when their records say so) and LIFs. What is there already is overwritten.
-    package func createSVM(
-        _ svm: SVMRecord,
-        exportPolicies: [ExportPolicyRecord],
-        volumes: [VolumeRecord],
-        lifs: [LIFRecord],
-        for operation: ObjectUUID
-    ) async throws {
-        try await change(as: .operation(operation)) { draft throws(ManagementError) in
-            try draft.putSVM(svm)
-            for policy in exportPolicies { try draft.putExportPolicy(policy) }
-            for volume in volumes { try draft.putVolume(volume) }
-            for lif in lifs { try draft.putLIF(lif) }
-        }
-        for volume in volumes {
-            if let failure = failure(of: volume.uuid) { throw failure }
-        }
-    }
-
     /// Deletes an SVM with all that belongs to it; absent is no error.
     package func deleteSVM(_ svm: ObjectUUID, for operation: ObjectUUID) async throws {
         try await change(as: .operation(operation)) { draft throws(ManagementError) in
