@@ -77,8 +77,9 @@ struct MigrateCommand: AsyncParsableCommand {
             ])
             let client = options.client
             if checkOnly { return try await check(client, body) }
-            let accepted = try await client.post(MigrateCommand.path, body)
-            let job = try await client.wait(for: accepted) { _ in }
+            let job = try await explained {
+                try await client.wait(for: try await client.post(MigrateCommand.path, body)) { _ in }
+            }
             // The job's description ends with the identifier of the operation.
             let words = job[path: "description"]?.plain ?? ""
             let uuid = String(words.split(separator: "/").last ?? "")
@@ -87,12 +88,19 @@ struct MigrateCommand: AsyncParsableCommand {
             options.done("migrate operation \(uuid) started; watch it with 'godwit svm migrate show --watch'", record)
         }
 
-        /// Runs the pre-checks and tells where everything would go, and why, also when something is in the way.
+        /// Runs the pre-checks and tells where everything would go, and why.
         private func check(_ client: Client, _ body: JSONValue) async throws {
+            let job = try await explained {
+                try await client.wait(for: try await client.post(MigrateCommand.path, body)) { _ in }
+            }
+            if !options.json { PlacementTable.lines(job[path: "godwit"]).forEach { print($0) } }
+            options.done(job[path: "message"]?.plain ?? "the pre-checks found nothing", job)
+        }
+
+        /// Lets something be done; when the pre-checks are against it, tells what was looked at.
+        private func explained(_ body: () async throws -> JSONValue) async throws -> JSONValue {
             do {
-                let job = try await client.wait(for: try await client.post(MigrateCommand.path, body)) { _ in }
-                if !options.json { PlacementTable.lines(job[path: "godwit"]).forEach { print($0) } }
-                options.done(job[path: "message"]?.plain ?? "the pre-checks found nothing", job)
+                return try await body()
             } catch let error as CommandError {
                 if let details = error.details {
                     if options.json { print(JSONValue.fields(["godwit": details]).text) }
