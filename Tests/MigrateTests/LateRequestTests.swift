@@ -64,6 +64,17 @@ import Testing
         return .hold(attempt: attempt, snapshot: snapshot, drainMilliseconds: 0, since: [])
     }
 
+    /// Its former node hangs and holds the lock, or its partner opens it at this moment: left out, it would be taken for a
+    /// volume that was deleted, and its replica would go.
+    @Test func aVolumeThatIsNotOpenIsNotLeftOutOfADescription() async throws {
+        let source = source(interruptedAt: "")
+        try await send([.register(svm: svmUUID, destinationCluster: "beta"), .refresh], to: source)
+        world.state.withLock { $0.sourceVolumeIsClosed = true }
+        await #expect { try await send([.refresh], to: source) } throws: { ($0 as? MigrateError)?.kind == .nodeAway }
+        world.state.withLock { $0.sourceVolumeIsClosed = false }
+        try await send([.refresh], to: source)
+    }
+
     @Test func aHoldThatComesAfterItsUndoLeavesTheGateOpen() async throws {
         let source = source(interruptedAt: "source-hold")
         try await send([.register(svm: svmUUID, destinationCluster: "beta")] + lockAndArm(1), to: source)

@@ -45,6 +45,14 @@ struct SimulatedSource: SourceStorage {
                 secret: "secret"
             )
         )
+        let recorded = VolumeRecord(
+            uuid: volume.uuid,
+            name: volume.name,
+            msid: volume.msid,
+            svm: svmUUID,
+            aggregate: ObjectUUID(high: 14, low: 14),
+            sizeBytes: volume.sizeBytes
+        )
         let description = SVMDescription(
             uuid: svmUUID,
             name: "svm",
@@ -52,9 +60,9 @@ struct SimulatedSource: SourceStorage {
             clusterUUID: ObjectUUID(high: 12, low: 12),
             protocolVersion: migrateProtocolVersion,
             services: [],
-            volumes: [volume],
+            volumes: world.state.withLock { $0.sourceVolumeIsClosed } ? [] : [volume],
             interfaces: [],
-            configuration: SVMConfiguration(svm: record, exportPolicies: [], volumes: [], interfaces: [])
+            configuration: SVMConfiguration(svm: record, exportPolicies: [], volumes: [recorded], interfaces: [])
         )
         return (description, [])
     }

@@ -24,6 +24,8 @@ struct WorldState {
     var sourceGateIsOpen = true
     /// The nodes of the source cluster refuse the node that is asked: another one owns the operation by now.
     var sourceOwnerIsSuperseded = false
+    /// The node that has the volume does not have it open.
+    var sourceVolumeIsClosed = false
     var sourceIsBound = true
     // Durable on the destination.
     var destinationExists = false

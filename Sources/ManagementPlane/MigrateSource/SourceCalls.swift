@@ -1,3 +1,4 @@
+import ClusterConfiguration
 import Environment
 import Identity
 import Logging
@@ -169,6 +170,15 @@ extension MigrateSource {
                 code: MigrateCode.unknownSVM,
                 "the source cluster has no SVM \(record.svm) any more",
                 remedy: "abort the operation"
+            )
+        }
+        // A volume that is left out would be taken for one that was deleted, and its replica with it.
+        let described = Set(found.description.volumes.map(\.uuid))
+        if let missing = found.description.configuration.volumes.first(where: { !described.contains($0.uuid) }) {
+            throw MigrateError(
+                .nodeAway,
+                "volume '\(missing.name)' cannot be described: its node does not have it open now",
+                remedy: "look at the aggregates and events of the source; it is asked again"
             )
         }
         return SourceReply(.description(found.description, findings: found.findings))
