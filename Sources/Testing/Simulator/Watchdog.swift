@@ -16,6 +16,8 @@ final class Watchdog: @unchecked Sendable {
     /// Since when each node has been lost, or well.
     private var lostSince: [Int: UInt64] = [:]
     private var wellSince: [Int: UInt64] = [:]
+    /// The daemon that each node had at the last look.
+    private var processes: [Int: SimulatedProcess] = [:]
     /// Since when the database of each cluster has been answering.
     private var calmSince: [UInt64] = [0, 0]
     /// Since when an aggregate has not been open at its owner although it could.
@@ -39,7 +41,10 @@ final class Watchdog: @unchecked Sendable {
                 let isLost = node.process == nil || node.isIsolated || node.process?.isPaused == true
                 let isWell = node.isUp && !isLost && !node.isDatabaseUnreachable && node.databaseLosesOneIn == 0
                 if isLost { lostSince[node.index] = lostSince[node.index] ?? now } else { lostSince[node.index] = nil }
-                if isWell { wellSince[node.index] = wellSince[node.index] ?? now } else { wellSince[node.index] = nil }
+                // One that was started again between two looks knows nothing of what was before.
+                if !isWell || processes[node.index] !== node.process { wellSince[node.index] = nil }
+                if isWell { wellSince[node.index] = wellSince[node.index] ?? now }
+                processes[node.index] = node.process
             }
         }
     }
