@@ -208,6 +208,19 @@ private struct Clusters {
         #expect(ConfigurationPosition.pending(answer, asked: nil, current: nil) == nil)
     }
 
+    /// Made and deleted between two looks: no place is looked for, and none has to be found.
+    @Test func whatWasThereForAMomentIsLeftOut() throws {
+        func update(_ kind: String, _ identifier: String, _ revision: Int64, _ record: String?) -> ConfigurationUpdate {
+            ConfigurationUpdate(kind: kind, identifier: identifier, revision: revision, record: record)
+        }
+        let updates = [
+            update("lif", "passing", 1, "{}"), update("lif", "lasting", 2, "{}"), update("export-policy", "7", 3, "{}"),
+            update("lif", "passing", 4, nil), update("export-policy", "7", 5, nil), update("lif", "passing", 6, "{}"),
+        ]
+        // What is made again after it is one that stays; and a policy may have been named meanwhile.
+        #expect(try ConfigurationUpdate.withoutPassing(updates).map(\.revision) == [2, 3, 4, 5, 6])
+    }
+
     @Test func aBaselineThatWasOvertakenIsNothing() {
         let answer = ConfigurationAnswer.baseline([update(5)], revision: 5)
         #expect(ConfigurationPosition.pending(answer, asked: nil, current: nil) == [update(5)])

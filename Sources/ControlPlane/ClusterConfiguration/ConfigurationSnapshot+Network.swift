@@ -49,7 +49,8 @@ extension ConfigurationSnapshot {
     /// The first address of a subnet's ranges that no LIF and not the router has; nil when there is none.
     package func freeAddress(in subnet: SubnetRecord) -> String? {
         let gateway = subnet.gateway.flatMap { IPv4Address($0)?.bits }
-        let taken = Set(lifs(in: subnet).compactMap { IPv4Address($0.address)?.bits } + [gateway].compactMap { $0 })
+        // Those of other IP spaces, too: an address is unique in the cluster.
+        let taken = Set(lifs.compactMap { IPv4Address($0.address)?.bits } + [gateway].compactMap { $0 })
         for range in subnet.ranges.compactMap(\.bits) {
             if let free = range.first(where: { !taken.contains($0) }) { return IPv4Address(bits: free).description }
         }

@@ -131,6 +131,9 @@ package struct FailureDetector: Sendable {
         )
     }
 
+    /// A turn has ended: what it took, such as the opening of an aggregate, is no gap.
+    package mutating func endTurn(nowNanoseconds: UInt64) { lastLookNanoseconds = nowNanoseconds }
+
     /// Nobody is down for a while: what is seen now says little. Also for a node that has lost its own session.
     package mutating func beginGrace(nowNanoseconds: UInt64) {
         graceEndsNanoseconds = nowNanoseconds + Self.graceNanoseconds

@@ -38,8 +38,10 @@ package struct ConfigurationFeedReader: Sendable {
             // A database that was set back, from a copy, knows nothing of what this destination has seen.
             guard revision <= current else { return try await baseline(of: svm) }
             let newest = guards.first?.modifyRevision ?? 0
-            if newest <= revision && waitMilliseconds == 0 { return .updates([], through: revision) }
-            let feed = try await follow(svm, after: revision, through: newest, waitMilliseconds)
+            // The range has shown that there is nothing in between, so that the history behind it may be forgotten.
+            if newest <= revision && waitMilliseconds == 0 { return .updates([], through: current) }
+            let after = newest <= revision ? current : revision
+            let feed = try await follow(svm, after: after, through: newest, waitMilliseconds)
             guard feed.through >= newest else {
                 throw ManagementError(
                     .unavailable,

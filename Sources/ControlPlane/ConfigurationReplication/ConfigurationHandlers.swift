@@ -112,7 +112,7 @@ package enum VolumeHandler: ConfigurationHandler {
     }
 }
 
-/// An interface gets a node and a port of the destination, where it stays; the moves that it made on the source were
+/// An interface gets a node and a port of the destination, where it stays unless a new place was chosen; the moves that it made on the source were
 /// between other nodes.
 package enum InterfaceHandler: ConfigurationHandler {
     package static let kind = "lif"
@@ -125,13 +125,13 @@ package enum InterfaceHandler: ConfigurationHandler {
         let own = draft.snapshot.lif(record.uuid)
         let place = context.places.interfaces[record.uuid]
         var record = record
-        record.homeNode = own?.homeNode ?? place?.node
-        record.currentNode = own?.currentNode ?? record.homeNode
+        record.homeNode = place?.node ?? own?.homeNode
+        record.currentNode = place?.node ?? own?.currentNode ?? record.homeNode
         record.formerNode = own?.formerNode
         record.moveCount = own?.moveCount
         if record.prefixLength != nil {
-            record.homePort = own?.homePort ?? place?.port
-            record.currentPort = own?.currentPort ?? record.homePort
+            record.homePort = place == nil ? own?.homePort : place?.port
+            record.currentPort = place == nil ? own?.currentPort ?? record.homePort : record.homePort
         }
         if record != own { try draft.putLIF(record) }
     }

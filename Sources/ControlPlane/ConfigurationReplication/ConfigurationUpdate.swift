@@ -57,6 +57,27 @@ package struct ConfigurationUpdate: Codable, Equatable, Sendable {
         return format == 1 ? kind : "\(kind) format \(format)"
     }
 
+    /// Whether the object is deleted, or on its way out.
+    package func isGoing() throws(ManagementError) -> Bool {
+        guard kind == VolumeHandler.kind else { return record == nil }
+        guard let volume = try decoded(VolumeRecord.self) else { return true }
+        return volume.state == .deleting
+    }
+
+    /// Leaves out what volumes and interfaces were before they were deleted by a later update: no place need be found for
+    /// them, and none may be left. Nothing else refers to them.
+    package static func withoutPassing(_ updates: [Self]) throws(ManagementError) -> [Self] {
+        var gone: Set<String> = []
+        var left: [Self] = []
+        for update in updates.reversed() {
+            let isPlaced = update.kind == VolumeHandler.kind || update.kind == InterfaceHandler.kind
+            let isGoing = try update.isGoing()
+            if isPlaced && isGoing { gone.insert(update.name) }
+            if !isPlaced || isGoing || !gone.contains(update.name) { left.append(update) }
+        }
+        return left.reversed()
+    }
+
     /// The record of an object that was not deleted.
     package func decoded<Record: ConfigurationRecord>(_ type: Record.Type) throws(ManagementError) -> Record? {
         guard let record else { return nil }

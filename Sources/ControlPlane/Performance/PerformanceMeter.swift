@@ -35,7 +35,7 @@ package struct PerformanceMeter: Sendable {
     package init() {}
 
     /// What was asked since the readings that were accepted last. Volumes and aggregates of which nothing was asked are left
-    /// out; both are in the order of their identifiers.
+    /// out, and of more than 500 volumes those that were asked least; both are in the order of their identifiers.
     package func measures(_ readings: [Reading]) -> (aggregates: [ObjectMeasure], volumes: [ObjectMeasure]) {
         var aggregates: [ObjectUUID: OperationTotals] = [:]
         var volumes: [ObjectUUID: OperationTotals] = [:]
@@ -46,12 +46,21 @@ package struct PerformanceMeter: Sendable {
             aggregates[reading.aggregate, default: OperationTotals()].add(new)
             if let volume = reading.volume { volumes[volume, default: OperationTotals()].add(new) }
         }
-        return (Self.sorted(aggregates), Self.sorted(volumes))
+        return (Self.sorted(aggregates), Self.sorted(Self.busiest(volumes)))
     }
 
     /// Counts from these readings on. Not called when a sample could not be kept: the next one then is of both intervals.
     package mutating func accept(_ readings: [Reading]) {
         last = Dictionary(readings.map { (ObjectIdentifier($0.counters), $0) }, uniquingKeysWith: { first, _ in first })
+    }
+
+    /// A sample is one value of the database, which takes 1.5 MiB at most when it is an etcd.
+    private static let volumesMax = 500
+
+    private static func busiest(_ totals: [ObjectUUID: OperationTotals]) -> [ObjectUUID: OperationTotals] {
+        guard totals.count > volumesMax else { return totals }
+        let kept = totals.sorted { ($1.value.operations, $0.key) < ($0.value.operations, $1.key) }.prefix(volumesMax)
+        return Dictionary(kept.map { ($0.key, $0.value) }, uniquingKeysWith: { first, _ in first })
     }
 
     private static func sorted(_ totals: [ObjectUUID: OperationTotals]) -> [ObjectMeasure] {

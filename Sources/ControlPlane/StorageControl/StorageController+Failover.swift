@@ -31,6 +31,7 @@ extension StorageController {
         let snapshot = try await store.snapshot()
         let now = environment.monotonicNanoseconds()
         guard up.contains(node.name) else { return detector.beginGrace(nowNanoseconds: now) }
+        defer { detector.endTurn(nowNanoseconds: environment.monotonicNanoseconds()) }
         let down = detector.down(among: snapshot.nodes, nowNanoseconds: now) { up.contains($0.name) }
         guard !down.isEmpty else { return }
         let plan = FailoverPlan(for: node.uuid, down: down, in: snapshot)

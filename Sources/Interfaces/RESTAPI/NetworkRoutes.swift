@@ -165,7 +165,7 @@ package struct NetworkRoutes: RouteGroup {
         _ call: RESTCall,
         _ snapshot: ConfigurationSnapshot
     ) throws(ManagementError) -> [PortReference]? {
-        guard case .array(let elements)? = call.body[path: "ports"] else { return nil }
+        guard let elements = try call.elements("ports") else { return nil }
         var ports: [PortReference] = []
         for element in elements {
             let name = try call.required(element[path: "name"]?.plain, "ports.name")

@@ -102,6 +102,15 @@ package struct RESTCall: Sendable {
         }
     }
 
+    /// The elements of a list of the body; nil when it is not given.
+    package func elements(_ path: String) throws(ManagementError) -> [JSONValue]? {
+        switch body[path: path] {
+        case nil, .null: return nil
+        case .array(let elements): return elements
+        case let other?: throw Self.wrongType(path, other, "a list")
+        }
+    }
+
     /// A whole number of the body; nil when it is not given. Text of digits counts.
     package func int(_ path: String) throws(ManagementError) -> Int64? {
         switch body[path: path] {

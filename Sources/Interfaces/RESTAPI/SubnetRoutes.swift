@@ -137,7 +137,7 @@ package struct SubnetRoutes: RouteGroup {
     }
 
     private static func ranges(_ call: RESTCall) throws(ManagementError) -> [AddressRange]? {
-        guard case .array(let elements)? = call.body[path: "ip_ranges"] else { return nil }
+        guard let elements = try call.elements("ip_ranges") else { return nil }
         var ranges: [AddressRange] = []
         for element in elements {
             let start = try call.required(element[path: "start"]?.plain, "ip_ranges.start")

@@ -175,9 +175,10 @@ extension MigrateSource {
         // A volume that is left out would be taken for one that was deleted, and its replica with it.
         let described = Set(found.description.volumes.map(\.uuid))
         if let missing = found.description.configuration.volumes.first(where: { !described.contains($0.uuid) }) {
+            let reasons = found.findings.map(\.message).joined(separator: "; ")
             throw MigrateError(
                 .nodeAway,
-                "volume '\(missing.name)' cannot be described: its node does not have it open now",
+                "volume '\(missing.name)' cannot be described: \(reasons.isEmpty ? "its node does not have it open now" : reasons)",
                 remedy: "look at the aggregates and events of the source; it is asked again"
             )
         }

@@ -68,7 +68,11 @@ extension DestinationGroup {
         _ operation: ObjectUUID
     ) async throws -> ConfigurationPosition {
         try ConfigurationKinds.requireKnown(answer.updates)
-        let current = try await configurationPosition(of: svm.uuid, for: operation)
+        // What is written below is written only while this is what is there: an orchestrator that was overtaken while it
+        // looked for places must not set anything back.
+        let stored = try await storedPosition(of: svm.uuid)
+        let isHere = try await group.controller.store.snapshot().svm(svm.uuid) != nil
+        let current = stored.flatMap { isHere && $0.position.operation == operation ? $0.position : nil }
         let pending = ConfigurationPosition.pending(answer, asked: asked, current: current)
         guard let pending else {
             guard let current else {
@@ -84,13 +88,17 @@ extension DestinationGroup {
         switch answer {
         case .baseline(_, let revision):
             context.places = try await places(of: pending, svm, options)
-            return try await applyBaseline(pending, revision, svm, context)
+            return try await applyBaseline(pending, revision, svm, context, from: stored?.record)
         case .updates:
-            var position = current ?? ConfigurationPosition(operation: operation, revision: 0)
+            var (position, former) = (
+                current ?? ConfigurationPosition(operation: operation, revision: 0), stored?.record
+            )
+            let lasting = try ConfigurationUpdate.withoutPassing(pending)
             for revision in Set(pending.map(\.revision)).sorted() {
-                let updates = pending.filter { $0.revision == revision }
+                let updates = lasting.filter { $0.revision == revision }
                 context.places = try await places(of: updates, svm, options)
-                position = try await applyRevision(updates, revision, svm, context)
+                position = try await applyRevision(updates, revision, svm, context, from: former)
+                former = try await written(position, svm)
             }
             return position
         }
@@ -100,24 +108,20 @@ extension DestinationGroup {
         _ updates: [ConfigurationUpdate],
         _ revision: Int64,
         _ svm: SVMDescription,
-        _ context: ConfigurationContext
+        _ context: ConfigurationContext,
+        from former: DatabaseRecord?
     ) async throws -> ConfigurationPosition {
         let volumes = updates.filter { $0.kind == VolumeHandler.kind }.map(\.identifier)
         let before = try await group.controller.store.snapshot().volumes(of: svm.uuid)
         let going = try before.filter { volume in
-            try updates.contains { try $0.identifier == volume.uuid.description && Self.isGoing($0) }
+            try updates.contains { try $0.identifier == volume.uuid.description && $0.isGoing() }
         }
         try await stopMirrors(going.map(\.msid), of: svm)
-        let position = try await transact(revision, context) { draft throws(ManagementError) in
+        let position = try await transact(revision, context, from: former) { draft throws(ManagementError) in
             try draft.replicate(updates, context)
         }
         if !volumes.isEmpty { try await makeSo(Set(volumes), before, svm) }
         return position
-    }
-
-    private static func isGoing(_ update: ConfigurationUpdate) throws(ManagementError) -> Bool {
-        guard let record = try update.decoded(VolumeRecord.self) else { return true }
-        return record.state == .deleting
     }
 
     /// What the baseline does not have goes first, with its data, so that names, addresses and export policies are free.
@@ -125,7 +129,8 @@ extension DestinationGroup {
         _ updates: [ConfigurationUpdate],
         _ revision: Int64,
         _ svm: SVMDescription,
-        _ context: ConfigurationContext
+        _ context: ConfigurationContext,
+        from former: DatabaseRecord?
     ) async throws -> ConfigurationPosition {
         guard updates.contains(where: { $0.kind == SVMHandler.kind }) else {
             throw MigrateError(
@@ -136,7 +141,7 @@ extension DestinationGroup {
             )
         }
         let before = try await group.controller.store.snapshot().volumes(of: svm.uuid)
-        let wanted = try updates.filter { try $0.kind == VolumeHandler.kind && !Self.isGoing($0) }.map(\.identifier)
+        let wanted = try updates.filter { try $0.kind == VolumeHandler.kind && !$0.isGoing() }.map(\.identifier)
         let going = before.filter { !wanted.contains($0.uuid.description) }
         if !going.isEmpty {
             try await stopMirrors(going.map(\.msid), of: svm)
@@ -150,7 +155,7 @@ extension DestinationGroup {
             }
             try await makeSo(Set(going.map(\.uuid.description)), before, svm)
         }
-        let position = try await transact(revision, context) { draft throws(ManagementError) in
+        let position = try await transact(revision, context, from: former) { draft throws(ManagementError) in
             try draft.removeAbsent(from: updates, ofKinds: [InterfaceHandler.kind], context)
             try draft.replicate(updates, context)
             try draft.removeAbsent(from: updates, ofKinds: ConfigurationKinds.names, context)
@@ -163,9 +168,9 @@ extension DestinationGroup {
     private func transact(
         _ revision: Int64,
         _ context: ConfigurationContext,
+        from former: DatabaseRecord?,
         _ body: (inout ConfigurationDraft) throws(ManagementError) -> Void
     ) async throws -> ConfigurationPosition {
-        let former = try await group.controller.store.database.get(ConfigurationPosition.key(of: context.svm))
         let position = ConfigurationPosition(operation: context.operation, revision: revision)
         return try await group.controller.change(as: .operation(context.operation)) { draft throws(ManagementError) in
             try draft.requireReplica(context)
@@ -175,6 +180,17 @@ extension DestinationGroup {
             try draft.setPosition(position, context, from: former)
             return position
         }
+    }
+
+    /// The record of a position that was just written.
+    /// - Throws: `.failed` when somebody has written another one since.
+    private func written(_ position: ConfigurationPosition, _ svm: SVMDescription) async throws -> DatabaseRecord {
+        if let stored = try await storedPosition(of: svm.uuid), stored.position == position { return stored.record }
+        throw MigrateError(
+            .failed,
+            "the configuration of SVM '\(svm.name)' is replicated by somebody else, too",
+            remedy: "nothing: it is asked for again"
+        )
     }
 
     /// Lets the nodes make volumes that are recorded.
@@ -245,16 +261,20 @@ extension DestinationGroup {
         return places
     }
 
-    /// Interfaces stay where the pre-check has placed them; those that were made later are placed like them.
+    /// Interfaces go where the pre-check has placed them; those that were made or changed later are placed like them. Those that
+    /// are here at their address stay.
     private func places(
         of interfaces: [LIFRecord],
         _ aggregates: [ObjectUUID: ObjectUUID],
         _ svm: SVMDescription,
         _ options: MigrationOptions
     ) async throws -> [ObjectUUID: ConfigurationPlaces.Interface] {
+        let here = try await group.controller.store.snapshot().lifs(of: svm.uuid)
+        let new = interfaces.filter { Self.needsPlace($0, here) }
+        if new.isEmpty { return [:] }
         var (asked, options) = (svm, options)
-        asked.configuration.interfaces = interfaces
-        asked.interfaces = interfaces.map { interface in
+        asked.configuration.interfaces = new
+        asked.interfaces = new.map { interface in
             svm.interfaces.first { $0.name == interface.name && $0.address == interface.address }
                 ?? InterfaceDescription(name: interface.name, address: interface.address, port: interface.port)
         }
@@ -262,14 +282,29 @@ extension DestinationGroup {
             asked.volumes[index].destinationAggregate = aggregates[asked.volumes[index].uuid]
         }
         // What was chosen for the others is no mistake.
-        options.interfaces = options.interfaces?.filter { choice in interfaces.contains { $0.name == choice.interface }
+        options.interfaces = options.interfaces?.filter { choice in new.contains { $0.name == choice.interface } }
+        let (findings, placed, decisions) = try await placeInterfaces(of: asked, options)
+        if let finding = findings.first, try await isAnyoneUnheard(decisions) {
+            throw MigrateError(
+                .nodeAway,
+                code: finding.code,
+                "\(finding.message); not all nodes could be asked",
+                remedy: "nothing: they are asked again; \(finding.remedy)"
+            )
         }
-        let (findings, placed, _) = try await placeInterfaces(of: asked, options)
         try Self.refuse(findings)
-        return zip(interfaces, placed).reduce(into: [:]) { places, pair in
+        return zip(new, placed).reduce(into: [:]) { places, pair in
             guard let place = pair.1.destination else { return }
             places[pair.0.uuid] = ConfigurationPlaces.Interface(node: place.node, port: place.port)
         }
+    }
+
+    /// Whether nodes are down, or did not answer: one of them may have the port that is missing.
+    private func isAnyoneUnheard(_ decisions: [PlacementDecision]) async throws -> Bool {
+        let up = try await group.controller.namesOfNodesUp()
+        let nodes = try await group.controller.store.snapshot().nodes
+        return nodes.contains { !up.contains($0.name) }
+            || decisions.contains { $0.options.contains { $0.name.hasSuffix(Self.silentSuffix) } }
     }
 
     private static func refuse(_ findings: [PrecheckFinding]) throws {

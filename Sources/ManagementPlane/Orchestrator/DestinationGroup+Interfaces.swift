@@ -29,8 +29,7 @@ extension DestinationGroup {
             }
         }
         let new = svm.configuration.interfaces.filter { interface in
-            // An address that comes from the loopback to a host needs a port, too.
-            !here.contains { $0.uuid == interface.uuid && (interface.place == nil || $0.homePort != nil) }
+            Self.needsPlace(interface, here)
                 && svm.interfaces.first { $0.name == interface.name }?.destination == nil
         }
         var result = InterfacePlaces(svm: svm, snapshot: snapshot, here: here)
@@ -46,6 +45,18 @@ extension DestinationGroup {
         }
         return (result.findings, result.svm.interfaces, result.decisions)
     }
+
+    /// Whether an interface is not here yet, or has come to another network: an address that changes from the loopback to a
+    /// host, or to another subnet, needs another port.
+    static func needsPlace(_ interface: LIFRecord, _ here: [LIFRecord]) -> Bool {
+        !here.contains {
+            $0.uuid == interface.uuid && $0.address == interface.address && $0.prefixLength == interface.prefixLength
+                && (interface.place == nil || $0.homePort != nil)
+        }
+    }
+
+    /// What the name of an option ends with that stands for all ports of a node which could not be asked.
+    static let silentSuffix = ":*"
 
     /// Asks nodes for their ports, and for who answers there.
     ///
@@ -93,8 +104,10 @@ extension DestinationGroup {
                 }
             } catch let error as CancellationError {
                 throw error
+            } catch let error as MigrateError where error.kind == .fenced {
+                throw error
             } catch {
-                silent.append(PlacementOption(name: "\(node.name):*", detail: "", refusal: "\(error)"))
+                silent.append(PlacementOption(name: node.name + Self.silentSuffix, detail: "", refusal: "\(error)"))
             }
         }
         return (candidates, silent)
@@ -172,7 +185,9 @@ struct InterfacePlaces {
         question.choice = options.interfaces?.first { $0.interface == interface.name }.map {
             PortReference(node: $0.node, name: $0.port)
         }
-        question.isChecked = options.skipsNetworkChecks != true
+        // For one that is down on the source nobody answers; without a description of its subnet the names count.
+        let isAskable = interface.isEnabled || question.subnet != nil
+        question.isChecked = options.skipsNetworkChecks != true && isAskable
         return question
     }
 

@@ -61,6 +61,9 @@ package actor Orchestrator {
     private let crashPoints: CrashPoints
     let log: Logger
     private var migrations: [ObjectUUID: Migration] = [:]
+    private var overtakenLookNanoseconds: UInt64 = 0
+    /// How often at most it is looked whether another node has taken over what runs here.
+    private static let overtakenLookEveryNanoseconds: UInt64 = 1_000_000_000
     private let begun: AsyncStream<Migration>
     private let begunSink: AsyncStream<Migration>.Continuation
 
@@ -146,13 +149,15 @@ package actor Orchestrator {
 
     /// Every operation, by identifier, running or ended.
     package func list() async throws -> [MigrationView] {
+        await forgetOvertaken()
         // Those that run are in memory, and need not be read and decoded for everybody who watches.
-        try await records.all(except: Set(migrations.keys)).map(\.record).map(view)
+        return try await records.all(except: Set(migrations.keys)).map(\.record).map(view)
             + migrations.values.map(\.record).sorted { $0.operation < $1.operation }.map(view)
     }
 
     /// One operation; nil when there is none.
     package func get(_ operation: ObjectUUID) async throws -> MigrationView? {
+        await forgetOvertaken()
         if let migration = migrations[operation] { return view(migration.record) }
         return try await records.get(operation).map { view($0.record) }
     }
@@ -214,6 +219,21 @@ package actor Orchestrator {
         let origin = former == node ? "" : ", taken over from node \(former)"
         log.notice("operation \(record.operation) goes on in phase \(record.phase.rawValue)\(origin)")
         begin(Stored(record: record, revision: revision))
+    }
+
+    /// Lets go of operations that other nodes have taken over. What drives one here may hear of it an hour later, when a call
+    /// ends that was lost with this node's links; until then it must tell nobody of a state that is no more.
+    private func forgetOvertaken() async {
+        let now = environment.monotonicNanoseconds()
+        guard now >= overtakenLookNanoseconds + Self.overtakenLookEveryNanoseconds else { return }
+        overtakenLookNanoseconds = now
+        for operation in migrations.keys.sorted() {
+            // While the database does not answer what is known is told.
+            guard let stored = try? await records.get(operation), let known = migrations[operation],
+                stored.record.owningNode != node, stored.record.epoch > known.record.epoch
+            else { continue }
+            migrations[operation] = nil
+        }
     }
 
     private func finished(_ migration: Migration) async {

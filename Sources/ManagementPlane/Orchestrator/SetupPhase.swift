@@ -46,6 +46,9 @@ enum SetupPhase {
                 failures = 0
             case .waitForNode:
                 migration.log.warning("step '\(step)' waits for a node: \(reason)")
+                try await migration.update {
+                    $0.say(MigrateCode.peerUnreachable, "step '\(step)' waits for a node: \(reason)")
+                }
                 failures = 0
                 try await migration.waitInterruptibly(milliseconds: backOff.next(migration.environment))
             case .tryAgain where failures <= migration.record.options.retriesMax:

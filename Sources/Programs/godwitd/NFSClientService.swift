@@ -253,7 +253,7 @@ final class NFSClientService: ClientService {
         return true
     }
 
-    var executingCount: Int { service.gate.inside }
+    var executingCount: Int { service.gate.executing }
 
     func reopen() {
         service.gate.move(to: .open)

@@ -49,6 +49,8 @@ final class Node: @unchecked Sendable {
     let privateDisk: SimulatedDisk
     let clock: NodeClock
     private(set) var process: SimulatedProcess?
+    /// How often its daemon was started.
+    private(set) var startCount = 0
     private(set) var record: NodeRecord?
     private(set) var controller: StorageController?
     private(set) var source: MigrateSource?
@@ -116,6 +118,7 @@ final class Node: @unchecked Sendable {
     func start() {
         let process = SimulatedProcess(name, node: self)
         self.process = process
+        startCount += 1
         simulation.trace("\(name) starts")
         process.onDeath = { [self] in ended() }
         spawn { [self] in

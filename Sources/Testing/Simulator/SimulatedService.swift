@@ -133,7 +133,7 @@ final class SimulatedService: ClientService, @unchecked Sendable {
         return true
     }
 
-    var executingCount: Int { file.gate.inside }
+    var executingCount: Int { file.gate.executing }
 
     func reopen() {
         simulation.trace("\(node.name) opens its gate")

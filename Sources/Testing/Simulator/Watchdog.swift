@@ -16,8 +16,10 @@ final class Watchdog: @unchecked Sendable {
     /// Since when each node has been lost, or well.
     private var lostSince: [Int: UInt64] = [:]
     private var wellSince: [Int: UInt64] = [:]
-    /// The daemon that each node had at the last look.
-    private var processes: [Int: SimulatedProcess] = [:]
+    /// How often the daemon of each node had been started at the last look.
+    private var startCounts: [Int: Int] = [:]
+    /// The ways in which each node was lost at the last look: dead, isolated, paused.
+    private var lostWays: [Int: [Bool]] = [:]
     /// Since when the database of each cluster has been answering.
     private var calmSince: [UInt64] = [0, 0]
     /// Since when an aggregate has not been open at its owner although it could.
@@ -40,11 +42,16 @@ final class Watchdog: @unchecked Sendable {
             for node in cluster.nodes {
                 let isLost = node.process == nil || node.isIsolated || node.process?.isPaused == true
                 let isWell = node.isUp && !isLost && !node.isDatabaseUnreachable && node.databaseLosesOneIn == 0
+                // One that was started between two looks was there in between and knows nothing of before, and one that is lost
+                // in another way than at the last look was well in between.
+                if startCounts[node.index] != node.startCount {
+                    (wellSince[node.index], lostSince[node.index]) = (nil, nil)
+                }
+                let ways = [node.process == nil, node.isIsolated, node.process?.isPaused == true]
+                if !zip(ways, lostWays[node.index] ?? []).contains(where: { $0 && $1 }) { lostSince[node.index] = nil }
+                (startCounts[node.index], lostWays[node.index]) = (node.startCount, ways)
                 if isLost { lostSince[node.index] = lostSince[node.index] ?? now } else { lostSince[node.index] = nil }
-                // One that was started again between two looks knows nothing of what was before.
-                if !isWell || processes[node.index] !== node.process { wellSince[node.index] = nil }
-                if isWell { wellSince[node.index] = wellSince[node.index] ?? now }
-                processes[node.index] = node.process
+                if isWell { wellSince[node.index] = wellSince[node.index] ?? now } else { wellSince[node.index] = nil }
             }
         }
     }
