@@ -255,5 +255,10 @@ struct NetworkObjectTests {
         let onC = domain(2, [PortReference(node: Self.b, name: "eth1"), PortReference(node: Self.c, name: "eth1")])
         #expect(await code(onC) == nil)
         #expect(try await failover() == nil)
+        // Nor is it put onto another network by order.
+        let snapshot = try await store.snapshot()
+        let (node, partner) = (try #require(snapshot.node(Self.a)), try #require(snapshot.node(Self.b)))
+        let ordered = await code { draft throws(ManagementError) in try draft.vacate(node, for: partner) }
+        #expect(ordered == "lif_without_port")
     }
 }

@@ -40,6 +40,16 @@ extension ConfigurationDraft {
         }
         let aggregates = snapshot.aggregates.filter { $0.node == node.uuid && $0.home == node.uuid }
         let lifs = snapshot.lifs.filter { $0.currentNode == node.uuid }
+        // At a port of another network nobody would reach it, and here it would go with the node.
+        if let lif = lifs.first(where: { snapshot.refuge(of: $0, on: partner.uuid) == .none }) {
+            throw ManagementError(
+                .conflict,
+                "lif_without_port",
+                "node '\(partner.name)' has no port in the broadcast domain of LIF '\(lif.name)'",
+                remedy: "add one (godwit broadcast-domain modify --add-ports), or move the LIF first",
+                target: "partner"
+            )
+        }
         try requireUp(partner)
         // A commit that is under way would be given up, and a replica's transfer begun again: what is ordered can wait.
         try requireSettled(aggregates, lifs, [.source, .destination])
