@@ -126,22 +126,30 @@ package actor Orchestrator {
             }
             begin(Stored(record: record, revision: revision))
         } catch let error as DatabaseError {
-            try await adopt(operation, after: error)
+            guard try await adopt(record, after: error) else {
+                throw MigrateError(.failed, "\(error)", remedy: "start again")
+            }
         }
         return operation
     }
 
     /// Finds out whether a record was written whose answer was lost: one that is there and that nobody drives would stand
     /// in the way of its SVM until the next start of the daemon.
-    private func adopt(_ operation: ObjectUUID, after error: DatabaseError) async throws {
+    ///
+    /// - Returns: whether it was, and is driven now.
+    private func adopt(_ record: DestinationRecord, after error: DatabaseError) async throws -> Bool {
         var backOff = BackOff(minMilliseconds: 50, maxMilliseconds: 1_000)
         while true {
             do {
-                let found = try await records.get(operation)
-                guard let found else { throw MigrateError(.failed, "\(error)", remedy: "start again") }
-                return begin(found)
+                guard let found = try await records.get(record.operation), found.record.owningNode == node,
+                    found.record.epoch == record.epoch
+                else { return false }
+                begin(found)
+                return true
             } catch let unanswered as DatabaseError where unanswered.code == .unavailable {
-                log.warning("the database does not say whether operation \(operation) was recorded: \(unanswered)")
+                log.warning(
+                    "the database does not say whether operation \(record.operation) is recorded: \(unanswered)"
+                )
             }
             try await waiting.milliseconds(backOff.next(environment))
         }
@@ -215,10 +223,16 @@ package actor Orchestrator {
         record.epoch += 1
         record.restartCount += 1
         record.owningNode = node
-        guard let revision = try await records.put(record, of: record.operation, at: stored.revision) else { return }
+        do {
+            guard let revision = try await records.put(record, of: record.operation, at: stored.revision) else {
+                return
+            }
+            begin(Stored(record: record, revision: revision))
+        } catch let error as DatabaseError {
+            guard try await adopt(record, after: error) else { return }
+        }
         let origin = former == node ? "" : ", taken over from node \(former)"
         log.notice("operation \(record.operation) goes on in phase \(record.phase.rawValue)\(origin)")
-        begin(Stored(record: record, revision: revision))
     }
 
     /// Lets go of operations that other nodes have taken over. What drives one here may hear of it an hour later, when a call
