@@ -1,3 +1,4 @@
+import Environment
 import FileService
 import NFSServer
 import NIOCore
@@ -10,9 +11,37 @@ extension NFSConnection {
         forwarder.keepOnly(client.forwardingTargets)
     }
 
+    /// A node that stood still for so long may have lost its addresses to a partner: a session outlives its last renewal by
+    /// 5 s, and is renewed three times in that.
+    private static let standstillNanosecondsMin: UInt64 = 3_000_000_000
+    private static let standstillLook = TimeAmount.seconds(1)
+
+    /// Notes once a second that the event loop works; called again by itself until the connection ends.
+    func watchForStandstill() {
+        guard !isClosed else { return }
+        _ = hasStoodStill()
+        standstill.lastNanoseconds = environment.monotonicNanoseconds()
+        eventLoop.scheduleTask(in: Self.standstillLook) { [weak self] in self?.watchForStandstill() }
+    }
+
+    /// Whether the process stood still since the connection was made, or does so until now.
+    private func hasStoodStill() -> Bool {
+        let (last, now) = (standstill.lastNanoseconds, environment.monotonicNanoseconds())
+        if last > 0 && now > last + Self.standstillNanosecondsMin { standstill.wasThere = true }
+        return standstill.wasThere
+    }
+
     /// Gives a request that the gate has let in to another node; without one it waits.
+    ///
+    /// What came before a standstill the client may have sent again by way of another node, long ago, and the one that
+    /// executes it may have forgotten that it did: it is not forwarded, and the client is told by the end of its connection.
     func forward(_ record: ByteBuffer, to target: ForwardingTarget?) {
         guard !isClosed else { return gate.leave() }
+        guard !hasStoodStill() else {
+            gate.leave()
+            context?.close(promise: nil)
+            return
+        }
         waitingBytes += record.readableBytes
         schedulePlaceCheck()
         guard let target else { return park(record) }

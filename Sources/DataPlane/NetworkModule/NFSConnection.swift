@@ -53,6 +53,8 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     var forwardedCount = 0
     var forwarder: RequestForwarder?
     var isPlaceCheckScheduled = false
+    /// When this connection's event loop was last seen at work, and whether it once was not for long.
+    var standstill = (lastNanoseconds: UInt64(0), wasThere: false)
     let environment: Environment
     /// Requests of this burst that need the disk.
     private var blocked: [PendingRequest] = []
@@ -135,6 +137,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
+        watchForStandstill()
         if registry.add(self) { outlet.freeze() }
     }
 
