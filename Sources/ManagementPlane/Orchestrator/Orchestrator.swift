@@ -126,7 +126,7 @@ package actor Orchestrator {
             }
             begin(Stored(record: record, revision: revision))
         } catch let error as DatabaseError {
-            guard try await adopt(record, after: error) else {
+            guard try await adopt(record) else {
                 throw MigrateError(.failed, "\(error)", remedy: "start again")
             }
         }
@@ -137,7 +137,7 @@ package actor Orchestrator {
     /// in the way of its SVM until the next start of the daemon.
     ///
     /// - Returns: whether it was, and is driven now.
-    private func adopt(_ record: DestinationRecord, after error: DatabaseError) async throws -> Bool {
+    private func adopt(_ record: DestinationRecord) async throws -> Bool {
         var backOff = BackOff(minMilliseconds: 50, maxMilliseconds: 1_000)
         while true {
             do {
@@ -228,8 +228,8 @@ package actor Orchestrator {
                 return
             }
             begin(Stored(record: record, revision: revision))
-        } catch let error as DatabaseError {
-            guard try await adopt(record, after: error) else { return }
+        } catch is DatabaseError {
+            guard try await adopt(record) else { return }
         }
         let origin = former == node ? "" : ", taken over from node \(former)"
         log.notice("operation \(record.operation) goes on in phase \(record.phase.rawValue)\(origin)")
