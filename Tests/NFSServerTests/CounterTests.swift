@@ -25,6 +25,7 @@ import XDR
                 address: "127.0.0.1",
                 port: 0,
                 service: server.service,
+                term: TestServer.term,
                 threads: threads,
                 isShared: false
             )

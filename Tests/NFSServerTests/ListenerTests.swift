@@ -18,6 +18,7 @@ import Testing
             address: "127.0.0.1",
             port: 0,
             service: server.service,
+            term: TestServer.term,
             threads: threads,
             isShared: false
         )
@@ -47,6 +48,7 @@ import Testing
             address: "127.0.0.1",
             port: 0,
             service: server.service,
+            term: TestServer.term,
             threads: threads,
             isShared: false
         )
@@ -67,6 +69,7 @@ import Testing
             address: "127.0.0.1",
             port: 0,
             service: server.service,
+            term: TestServer.term,
             threads: threads,
             isShared: false
         )

@@ -17,6 +17,7 @@ import Testing
             address: "127.0.0.1",
             port: 0,
             service: server.service,
+            term: TestServer.term,
             threads: threads,
             isShared: false
         )
@@ -45,6 +46,7 @@ import Testing
             address: "127.0.0.1",
             port: 0,
             service: server.service,
+            term: TestServer.term,
             threads: threads,
             isShared: false
         )
@@ -68,6 +70,7 @@ import Testing
                 address: "192.0.2.1",
                 port: 20_490,
                 service: server.service,
+                term: TestServer.term,
                 threads: threads,
                 isShared: false
             )
@@ -76,6 +79,7 @@ import Testing
             address: "192.0.2.1",
             port: 20_490,
             service: server.service,
+            term: TestServer.term,
             threads: threads,
             isShared: false,
             isAddressAwaited: true

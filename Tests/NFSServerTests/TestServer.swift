@@ -13,6 +13,8 @@ import XDR
 
 /// An SVM with one volume at `/vol`, spoken to in RPC records without a network.
 final class TestServer {
+    /// The term of the LIF of a test that has one.
+    static let term = LIFTerm(lif: ObjectUUID(high: 1, low: 2), number: 0)
     let volume: TestVolume
     let service: SVMFileService
     var client: ClientContext

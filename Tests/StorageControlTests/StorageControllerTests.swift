@@ -15,6 +15,7 @@ final class RecordingService: ClientService {
     private struct State {
         var configuration: ServiceConfiguration?
         var endpoints: [NetworkEndpoint] = []
+        var terms: [NetworkEndpoint: LIFTerm] = [:]
         var isHeld = false
         var isClosed = false
     }
@@ -28,12 +29,16 @@ final class RecordingService: ClientService {
     var volumeNames: [String] { state.withLock { $0.configuration?.volumes.map(\.record.name) ?? [] } }
 
     func configure(_ configuration: ServiceConfiguration) { state.withLock { $0.configuration = configuration } }
-    func bind(_ endpoint: NetworkEndpoint, on link: String?) async throws {
+    func bind(_ endpoint: NetworkEndpoint, on link: String?, for term: LIFTerm) async throws {
         guard endpoint.port != Self.takenPort else {
             throw ManagementError(.conflict, "address_in_use", "\(endpoint) is taken", remedy: "use another port")
         }
-        state.withLock { $0.endpoints.append(endpoint) }
+        state.withLock { state in
+            if !state.endpoints.contains(endpoint) { state.endpoints.append(endpoint) }
+            state.terms[endpoint] = term
+        }
     }
+    func term(at endpoint: NetworkEndpoint) -> LIFTerm? { state.withLock { $0.terms[endpoint] } }
     func unbind(_ endpoint: NetworkEndpoint) async { state.withLock { $0.endpoints.removeAll { $0 == endpoint } } }
     var connectionCount: Int { 0 }
     var answerAges: [ClientAnswers] { [] }

@@ -1,5 +1,6 @@
 package import ClusterConfiguration
 package import HostNetwork
+package import Identity
 package import Replication
 package import VolumeEngine
 
@@ -14,18 +15,22 @@ package struct ServiceConfiguration: Sendable {
     /// Its volumes that clients may reach and that are not open here, with the node that executes their requests; nil when
     /// none can at present.
     package var remotes: [(record: VolumeRecord, node: NodeRecord?)]
+    /// The terms of its LIFs on all nodes.
+    package var terms: [LIFTerm]
 
     /// Makes a configuration.
     package init(
         svm: SVMRecord,
         exportPolicies: [ExportPolicyRecord],
         volumes: [(record: VolumeRecord, volume: Volume)],
-        remotes: [(record: VolumeRecord, node: NodeRecord?)] = []
+        remotes: [(record: VolumeRecord, node: NodeRecord?)] = [],
+        terms: [LIFTerm] = []
     ) {
         self.svm = svm
         self.exportPolicies = exportPolicies
         self.volumes = volumes
         self.remotes = remotes
+        self.terms = terms
     }
 }
 
@@ -52,10 +57,14 @@ package protocol ClientService: Sendable {
     /// Replaces the configuration atomically.
     func configure(_ configuration: ServiceConfiguration)
     /// Listens on an address; requests go through the gate. One that has a link need not be there yet: whoever connects once
-    /// it is there is not refused.
+    /// it is there is not refused. Connections of an earlier term of its LIF end, those that other nodes forward as well.
     ///
-    /// - Parameter link: the link that the address is put on; nil for an address of the loopback.
-    func bind(_ endpoint: NetworkEndpoint, on link: String?) async throws
+    /// - Parameters:
+    ///   - link: the link that the address is put on; nil for an address of the loopback.
+    ///   - term: the LIF's.
+    func bind(_ endpoint: NetworkEndpoint, on link: String?, for term: LIFTerm) async throws
+    /// The term in which an address is listened on; nil when it is not.
+    func term(at endpoint: NetworkEndpoint) -> LIFTerm?
     /// Tells everybody on its link that an address is there, and wakes the clients that were connected to it where it was
     /// before (`expect`, `importProtocolState`); not bound is no error.
     func arrive(at endpoint: NetworkEndpoint)

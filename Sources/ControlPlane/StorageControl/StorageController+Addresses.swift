@@ -39,6 +39,11 @@ extension StorageController {
         return hostAddresses?.isPresent(address, at: place) ?? false
     }
 
+    /// The same, in its present term.
+    func isServed(_ lif: LIFRecord, on service: any ClientService) -> Bool {
+        isUp(lif, on: service) && service.term(at: lif.endpoint) == lif.term
+    }
+
     /// Brings a LIF up: its listener first, then the address, so that no client that finds the address is refused.
     ///
     /// - Parameter isTakenOver: whether another node is giving the address up.
@@ -47,12 +52,12 @@ extension StorageController {
         on service: any ClientService,
         isTakenOver: Bool
     ) async throws {
-        if isUp(lif, on: service) { return }
+        if isServed(lif, on: service) { return }
         guard let place = lif.place, let address = HostAddress(lif.address) else {
-            return try await service.bind(lif.endpoint, on: nil)
+            return try await service.bind(lif.endpoint, on: nil, for: lif.term)
         }
         let hostAddresses = try requireHostAddresses()
-        try await service.bind(lif.endpoint, on: place.link)
+        try await service.bind(lif.endpoint, on: place.link, for: lif.term)
         do {
             try await hostAddresses.bringUp(address, at: place, isTakenOver: isTakenOver)
         } catch {
@@ -66,7 +71,7 @@ extension StorageController {
     package func prepare(_ lif: LIFRecord, on service: any ClientService) async throws {
         guard let place = lif.place, let address = HostAddress(lif.address) else { return }
         try await requireHostAddresses().reserve(address, at: place)
-        try await service.bind(lif.endpoint, on: place.link)
+        try await service.bind(lif.endpoint, on: place.link, for: lif.term)
     }
 
     /// Takes an address that other hosts serve from now on away from its port, and then ends its connections: nothing is sent
@@ -147,6 +152,9 @@ extension StorageController {
 extension LIFRecord {
     /// Where it listens.
     package var endpoint: NetworkEndpoint { NetworkEndpoint(address: address, port: port) }
+
+    /// Its present term.
+    package var term: LIFTerm { LIFTerm(lif: uuid, number: moveCount ?? 0) }
 
     /// Where its address is on the host of its node; nil for the loopback.
     package var place: AddressPlace? {

@@ -50,14 +50,7 @@ extension StorageController {
             let volumes = snapshot.volumes(of: svm).filter { $0.state == .online }.compactMap { record in
                 aggregate(record.aggregate)?.volume(record.msid).map { (record: record, volume: $0) }
             }
-            service.configure(
-                ServiceConfiguration(
-                    svm: record,
-                    exportPolicies: snapshot.exportPolicies(of: svm),
-                    volumes: volumes,
-                    remotes: remotes(of: record, snapshot)
-                )
-            )
+            service.configure(configuration(of: record, volumes, snapshot))
         }
         await reconcileLock.release()
         return service

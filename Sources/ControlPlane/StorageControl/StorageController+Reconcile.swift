@@ -129,7 +129,8 @@ extension StorageController {
             svm: svm,
             exportPolicies: snapshot.exportPolicies(of: svm.uuid),
             volumes: volumes,
-            remotes: remotes(of: svm, snapshot)
+            remotes: remotes(of: svm, snapshot),
+            terms: snapshot.lifs(of: svm.uuid).map(\.term)
         )
     }
 
@@ -207,7 +208,7 @@ extension StorageController {
             await attempt(lif.uuid, "LIF '\(lif.name)' (\(endpoint))") {
                 self.state.withLock { $0.toldMoves[lif.uuid] = nil }
                 let isTakenOver = lif.formerNode.map { $0 != self.node.uuid } ?? false
-                if !self.isUp(lif, on: service) { try await self.awaitDeparture(of: lif, for: service) }
+                if !self.isServed(lif, on: service) { try await self.awaitDeparture(of: lif, for: service) }
                 try await self.bringUp(lif, on: service, isTakenOver: isTakenOver)
             }
         }

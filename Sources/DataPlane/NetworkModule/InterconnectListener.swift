@@ -3,15 +3,34 @@ package import FileService
 package import Identity
 import NIOCore
 import NIOPosix
+import Synchronization
 import TransportSecurity
 
 /// The connections over which other nodes forward clients' requests to one SVM.
 package final class ForwardedConnections: Sendable {
     let service: SVMFileService
     let registry = ConnectionRegistry()
+    private let fence = Mutex(ForwardingFence())
 
     /// None yet.
     package init(service: SVMFileService) { self.service = service }
+
+    /// Notes terms of the SVM's LIFs that have begun.
+    package func learn(_ terms: [LIFTerm]) { fence.withLock { $0.learn(terms) } }
+
+    /// Ends what comes from earlier terms of a LIF, before the first request of this one; false when it is one of those.
+    package func admit(_ term: LIFTerm) -> Bool {
+        switch fence.withLock({ $0.admit(term) }) {
+        case .refused: return false
+        case .admitted: return true
+        case .admittedAsFirst:
+            for connection in registry.all where isOver(connection.term) { connection.overtake() }
+            return true
+        }
+    }
+
+    /// Whether a later term was admitted.
+    func isOver(_ term: LIFTerm) -> Bool { fence.withLock { $0.isOver(term) } }
 
     /// Lets held requests run, after the gate was opened.
     package func runHeld() { for connection in registry.all { connection.runHeld() } }
@@ -133,10 +152,13 @@ private final class ForwardingAcceptor: ChannelInboundHandler, RemovableChannelH
         _ context: ChannelHandlerContext
     ) {
         deadline?.cancel()
-        guard connections.registry.count < ConnectionLimits.connectionsMax else { return context.close(promise: nil) }
+        guard connections.registry.count < ConnectionLimits.connectionsMax, connections.admit(wanted.term) else {
+            return context.close(promise: nil)
+        }
         let connection = NFSConnection(
             service: connections.service,
             address: wanted.client,
+            term: wanted.term,
             threads: threads,
             registry: connections.registry,
             channel: context.channel,
@@ -148,6 +170,8 @@ private final class ForwardingAcceptor: ChannelInboundHandler, RemovableChannelH
         } catch {
             return context.close(promise: nil)
         }
+        // Overtaken before it was one of those that are ended.
+        if connections.isOver(wanted.term) { return connection.overtake() }
         if stream.readableBytes > 0 {
             context.fireChannelRead(NIOAny(stream))
             context.fireChannelReadComplete()

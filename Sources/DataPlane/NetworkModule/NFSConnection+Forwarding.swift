@@ -2,6 +2,7 @@ import Environment
 import FileService
 import NFSServer
 import NIOCore
+import Synchronization
 
 // Requests for volumes that other nodes of the cluster hold. On the event loop of the connection only.
 extension NFSConnection {
@@ -31,6 +32,16 @@ extension NFSConnection {
         return standstill.wasThere
     }
 
+    /// Ends a connection that another node forwards, since a later node of its LIF forwards by now. What has begun is answered,
+    /// for a node that still listens; nothing else begins, from now on. From any thread.
+    func overtake() {
+        isOvertaken.store(true, ordering: .releasing)
+        eventLoop.scheduleTask(in: Self.overtakenTime) { [self] in context?.close(promise: nil) }
+    }
+
+    /// Longer than most requests take.
+    private static let overtakenTime = TimeAmount.milliseconds(200)
+
     /// Gives a request that the gate has let in to another node; without one it waits.
     ///
     /// What came before a standstill the client may have sent again by way of another node, long ago, and the one that
@@ -53,7 +64,7 @@ extension NFSConnection {
 
     private func makeForwarder() -> RequestForwarder {
         RequestForwarder(
-            ForwardingHandshake.Wanted(svm: client.service.svm, client: client.client),
+            ForwardingHandshake.Wanted(svm: client.service.svm, client: client.client, term: term),
             eventLoop,
             threads.security,
             environment,

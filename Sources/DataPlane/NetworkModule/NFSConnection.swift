@@ -2,6 +2,7 @@ internal import CLinux
 import Environment
 import FileService
 import HostNetwork
+import Identity
 import NFSServer
 import NIOCore
 import NIOPosix
@@ -39,6 +40,11 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     private let socket: Int32
     /// Where answers leave.
     let outlet: AnswerOutlet
+    /// The LIF's that the client came to, here or at the node that forwards.
+    let term: LIFTerm
+    /// Whether another node serves the LIF by now, so that nothing more that this connection brings is executed. Only for one
+    /// that another node forwards; set from any thread.
+    let isOvertaken = Atomic<Bool>(false)
     /// The connection's own ends; nil for one that another node forwards.
     let ends: TransportConnection?
     // The run-time check of exclusive access to the two buffers could find nothing: what is called while one of them is
@@ -107,6 +113,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     init(
         service: SVMFileService,
         address: ClientAddress,
+        term: LIFTerm,
         threads: NetworkThreads,
         registry: ConnectionRegistry,
         channel: any Channel,
@@ -114,6 +121,7 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
         isForwarded: Bool = false
     ) {
         client = ClientContext(service: service, client: address, isForwarded: isForwarded)
+        self.term = term
         self.environment = environment
         self.threads = threads
         self.registry = registry
@@ -138,7 +146,9 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         watchForStandstill()
-        if registry.add(self) { outlet.freeze() }
+        let (isFrozen, isOver) = registry.add(self)
+        if isFrozen { outlet.freeze() }
+        if isOver { shutDown() }
     }
 
     func handlerRemoved(context: ChannelHandlerContext) { close() }
@@ -233,6 +243,8 @@ final class NFSConnection: ChannelInboundHandler, @unchecked Sendable {
     }
 
     func admit(_ record: ByteBuffer) {
+        // One load of a flag that is hardly ever written.
+        if isOvertaken.load(ordering: .acquiring) { return }
         guard gate.enter() else {
             if gate.current == .closed { return }
             held.append(record)
@@ -538,59 +550,4 @@ extension TransportConnection {
 
 extension NFSConnection {
     fileprivate static func wrapOutboundOut(_ buffer: ByteBuffer) -> NIOAny { NIOAny(buffer) }
-}
-
-/// What the connections of a listener share.
-final class ConnectionRegistry: Sendable {
-    private struct State {
-        var connections: [ObjectIdentifier: NFSConnection] = [:]
-        var isFrozen = false
-    }
-
-    let counters = RequestCounters()
-    private let state = Mutex(State())
-
-    /// Takes a connection in; returns whether it must be frozen.
-    func add(_ connection: NFSConnection) -> Bool {
-        state.withLock { state in
-            state.connections[ObjectIdentifier(connection)] = connection
-            return state.isFrozen
-        }
-    }
-
-    func remove(_ connection: NFSConnection) {
-        state.withLock { $0.connections[ObjectIdentifier(connection)] = nil }
-    }
-
-    var count: Int { state.withLock { $0.connections.count } }
-
-    /// The open connections. Their order does not matter: each is told the same.
-    var all: [NFSConnection] { state.withLock { Array($0.connections.values) } }
-
-    /// Freezes connections that come; returns those that are open.
-    func freeze() -> [NFSConnection] { setFrozen(true) }
-
-    /// The reverse.
-    func thaw() -> [NFSConnection] { setFrozen(false) }
-
-    private func setFrozen(_ isFrozen: Bool) -> [NFSConnection] {
-        state.withLock { state in
-            state.isFrozen = isFrozen
-            return Array(state.connections.values)
-        }
-    }
-}
-
-/// Counts requests of a listener.
-package final class RequestCounters: Sendable {
-    private let requestCount = Atomic<UInt64>(0)
-    private let malformedCount = Atomic<UInt64>(0)
-
-    func countRequest() { requestCount.wrappingAdd(1, ordering: .relaxed) }
-    func countMalformed() { malformedCount.wrappingAdd(1, ordering: .relaxed) }
-
-    /// Requests so far.
-    package var requests: UInt64 { requestCount.load(ordering: .relaxed) }
-    /// Streams and records that were no RPC.
-    package var malformed: UInt64 { malformedCount.load(ordering: .relaxed) }
 }

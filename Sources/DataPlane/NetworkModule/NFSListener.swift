@@ -1,6 +1,7 @@
 import CLinux
 package import Environment
 package import FileService
+package import Identity
 import NIOCore
 package import NIOPosix
 import Synchronization
@@ -85,19 +86,22 @@ package final class NFSListener: Sendable {
     /// The port may be shared with a listener of another process (SO_REUSEPORT): at a cutover on one machine the
     /// destination listens before the source stops, so that no client is refused. An address that is awaited need not be
     /// there yet.
+    ///
+    /// - Parameter term: the LIF's; other nodes that execute requests are told it.
     package static func bind(
         address: String,
         port: Int,
         service: SVMFileService,
+        term: LIFTerm,
         threads: NetworkThreads,
         environment: Environment = .system,
         isShared: Bool,
         isAddressAwaited: Bool = false
     ) async throws -> NFSListener {
-        let registry = ConnectionRegistry()
+        let registry = ConnectionRegistry(term: term)
         let channel = try await threads.bootstrap(isPortShared: isShared, isAddressAwaited: isAddressAwaited)
             .childChannelInitializer { child in
-                guard registry.count < ConnectionLimits.connectionsMax,
+                guard registry.count < ConnectionLimits.connectionsMax, let term = registry.term,
                     let remote = child.remoteAddress?.ipAddress, let client = ClientAddress(remote)
                 else { return child.close() }
                 return child.eventLoop.makeCompletedFuture {
@@ -105,6 +109,7 @@ package final class NFSListener: Sendable {
                         NFSConnection(
                             service: service,
                             address: client,
+                            term: term,
                             threads: threads,
                             registry: registry,
                             channel: child,
@@ -123,6 +128,13 @@ package final class NFSListener: Sendable {
             service: service
         )
     }
+
+    /// The LIF's term that it listens for.
+    package var term: LIFTerm? { registry.term }
+
+    /// Begins another term of the LIF. Connections of the last one end: their clients may have been to another node, and what
+    /// they bring here is refused where it is forwarded to.
+    package func begin(_ term: LIFTerm) { for connection in registry.begin(term) { connection.shutDown() } }
 
     /// Counters of its requests.
     package var counters: RequestCounters { registry.counters }

@@ -62,6 +62,7 @@ final class NFSClientService: ClientService {
     // MARK: Configuration
 
     func configure(_ configuration: ServiceConfiguration) {
+        forwarded.learn(configuration.terms)
         let policies = Dictionary(
             configuration.exportPolicies.map { ($0.name, Self.policy($0)) },
             uniquingKeysWith: { first, _ in first }
@@ -139,12 +140,16 @@ final class NFSClientService: ClientService {
         }
     }
 
-    func bind(_ endpoint: NetworkEndpoint, on link: String?) async throws {
-        let isBound = listening.withLock { state in
+    func term(at endpoint: NetworkEndpoint) -> LIFTerm? { listening.withLock { $0.bound[endpoint]?.listener.term } }
+
+    func bind(_ endpoint: NetworkEndpoint, on link: String?, for term: LIFTerm) async throws {
+        // What other nodes forwarded before the LIF came here is old by the first request that comes here.
+        _ = forwarded.admit(term)
+        let bound = listening.withLock { state in
             state.bound[endpoint]?.link = link
-            return state.bound[endpoint] != nil
+            return state.bound[endpoint]
         }
-        if isBound { return }
+        if let bound { return bound.listener.begin(term) }
         do {
             // Shared, so that at a cutover on one machine the other cluster's daemon may listen before this one stops. An
             // address with a link is on one host at a time.
@@ -152,6 +157,7 @@ final class NFSClientService: ClientService {
                 address: endpoint.address,
                 port: endpoint.port,
                 service: service,
+                term: term,
                 threads: threads,
                 environment: environment,
                 isShared: link == nil,

@@ -175,11 +175,13 @@ final class Client: @unchecked Sendable {
         guard !services.isEmpty else { return nil }
         // While both clusters have the address, either may be the one that the network leads to.
         let service = services[generator.below(services.count)]
+        guard let term = service.servedTerm else { return nil }
         connectionNumber += 1
         let number = connectionNumber
         let made = ClientConnection(
             client: address,
             service: service,
+            term: term,
             onAnswer: { [self] answer in
                 guard !simulation.losesClientMessage(), !service.node.isIsolated else { return }
                 scheduler.after(30_000 + generator.within(0...200_000)) { [self] in

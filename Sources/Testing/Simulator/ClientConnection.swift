@@ -1,4 +1,5 @@
 import FileService
+import Identity
 import NFSServer
 import NIOCore
 import ONCRPC
@@ -10,7 +11,11 @@ final class ClientConnection: @unchecked Sendable {
     // Proof of Sendable: the simulator is one thread.
     let client: ClientAddress
     let service: SimulatedService
+    /// The LIF's that the client came to.
+    let term: LIFTerm
     private(set) var isClosed = false
+    /// Whether another node serves the LIF by now.
+    private var isOvertaken = false
     /// When it answered first and last, by the clock of its node.
     private(set) var firstAnswer: UInt64?
     private(set) var lastAnswer: UInt64?
@@ -33,12 +38,14 @@ final class ClientConnection: @unchecked Sendable {
     init(
         client: ClientAddress,
         service: SimulatedService,
+        term: LIFTerm,
         for origin: ClientConnection? = nil,
         onAnswer: @escaping (ByteBuffer) -> Void,
         onClose: @escaping () -> Void
     ) {
         self.client = client
         self.service = service
+        self.term = term
         self.origin = origin
         self.onAnswer = onAnswer
         self.onClose = onClose
@@ -62,6 +69,7 @@ final class ClientConnection: @unchecked Sendable {
     private func admit(_ record: ByteBuffer) {
         // The node that forwards must not wait for what is dropped.
         guard !isAbandoned else { return closeByServer() }
+        if isOvertaken { return }
         guard gate.enter() else {
             if gate.current == .held { held.append(record) }
             return
@@ -175,6 +183,14 @@ final class ClientConnection: @unchecked Sendable {
         if forwardedCount > 0 { schedulePlaceCheck() }
     }
 
+    /// Begins nothing more, and ends.
+    func overtake() {
+        isOvertaken = true
+        simulation.scheduler.after(Self.overtakenNanoseconds, in: service.process) { [self] in closeByServer() }
+    }
+
+    private static let overtakenNanoseconds: UInt64 = 200_000_000
+
     // MARK: The end
 
     /// The server or its machine closes the connection.
@@ -251,9 +267,11 @@ final class InterconnectLink: @unchecked Sendable {
 
     private func accept(_ service: SimulatedService) {
         guard !isEnded, remote == nil else { return }
+        guard service.admit(owner.term) else { return toOwner { self.end() } }
         let connection = ClientConnection(
             client: owner.client,
             service: service,
+            term: owner.term,
             for: owner,
             onAnswer: { [self] answer in passOn(answer) },
             onClose: { [self] in toOwner { self.end() } }

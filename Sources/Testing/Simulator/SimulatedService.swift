@@ -20,6 +20,8 @@ final class SimulatedService: ClientService, @unchecked Sendable {
     /// Tells this face from one before it.
     private let face: UInt64
     private(set) var boundEndpoints: [NetworkEndpoint] = []
+    private var terms: [NetworkEndpoint: LIFTerm] = [:]
+    private var fence = ForwardingFence()
     private var connections: [ClientConnection] = []
 
     var connectionCount: Int { connections.count { !$0.isClosed } }
@@ -61,6 +63,7 @@ final class SimulatedService: ClientService, @unchecked Sendable {
     // MARK: ClientService
 
     func configure(_ configuration: ServiceConfiguration) {
+        fence.learn(configuration.terms)
         let policy = ExportPolicy(rules: [
             FileService.ExportRule(
                 clients: [ClientMatch("0.0.0.0/0")!],
@@ -87,7 +90,14 @@ final class SimulatedService: ClientService, @unchecked Sendable {
         return ForwardingTarget(address: endpoint.address, port: endpoint.port, secret: [UInt8](secret.utf8))
     }
 
-    func bind(_ endpoint: NetworkEndpoint, on link: String?) async throws {
+    func term(at endpoint: NetworkEndpoint) -> LIFTerm? { terms[endpoint] }
+
+    func bind(_ endpoint: NetworkEndpoint, on link: String?, for term: LIFTerm) async throws {
+        _ = admit(term)
+        for connection in connections where !connection.isForwarded && connection.term.lif == term.lif {
+            if connection.term != term { connection.closeByServer() }
+        }
+        terms[endpoint] = term
         if !boundEndpoints.contains(endpoint) { boundEndpoints.append(endpoint) }
         simulation.trace("\(node.name) listens on \(endpoint)")
     }
@@ -95,6 +105,7 @@ final class SimulatedService: ClientService, @unchecked Sendable {
     func unbind(_ endpoint: NetworkEndpoint) async {
         guard boundEndpoints.contains(endpoint) else { return }
         boundEndpoints.removeAll { $0 == endpoint }
+        terms[endpoint] = nil
         simulation.trace("\(node.name) no longer listens on \(endpoint)")
         for connection in connections where !connection.isForwarded { connection.closeByServer() }
         connections.removeAll(where: \.isClosed)
@@ -170,6 +181,22 @@ final class SimulatedService: ClientService, @unchecked Sendable {
         }
         connections = []
     }
+
+    /// Ends what other nodes forward from earlier terms of a LIF; false when this is one of those.
+    func admit(_ term: LIFTerm) -> Bool {
+        switch fence.admit(term) {
+        case .refused: return false
+        case .admitted: return true
+        case .admittedAsFirst:
+            for connection in connections where connection.isForwarded && fence.isOver(connection.term) {
+                connection.overtake()
+            }
+            return true
+        }
+    }
+
+    /// The term of the LIF that a client comes to.
+    var servedTerm: LIFTerm? { boundEndpoints.first.flatMap { terms[$0] } }
 
     /// A client connects, or another node in its name.
     func accept(_ connection: ClientConnection) {
