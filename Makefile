@@ -17,7 +17,7 @@ BINARIES := .build/release
 CLIENTS := Clients/.build/release
 CRASH_TEST := IntegrationTests/.build/release/crash-test
 
-.PHONY: demo sim test bench build clients integration run-crash run-kill-matrix run-scenarios run-model model fmt lint crash kill-matrix scenarios limits lab lab-down lab-demo lab-clients lab-faults bench-outage bootstrap clean help
+.PHONY: demo sim test bench build clients integration run-crash run-kill-matrix run-scenarios run-model model fmt lint crash kill-matrix scenarios limits lab lab-down lab-demo lab-clients lab-faults lab-forwarding bench-outage bootstrap clean help
 
 help:
 	@echo "make demo         build, then move an SVM between two clusters under a live client"
@@ -32,6 +32,7 @@ help:
 	@echo "make lab-demo     the demo there, with a Linux kernel client"
 	@echo "make lab-clients  a kernel client builds, clones and verifies while its SVM moves there and back (LAB_CLIENTS_FLAGS)"
 	@echo "make lab-faults   kill, freeze and isolate nodes in phases of a move, under a journal client (LAB_FAULTS_FLAGS)"
+	@echo "make lab-forwarding  a node comes back with old requests that it forwards (LAB_FORWARDING_FLAGS)"
 	@echo "make bench-outage what clients wait while their SVM moves there and back (BENCH_OUTAGE_FLAGS=\"--rounds 2\")"
 	@echo "make model        check the model of the point of no return, and that its mutations are caught"
 	@echo "make build | fmt | lint | clean"
@@ -101,6 +102,9 @@ lab-clients: build clients lab-packages
 
 lab-faults: build clients lab-packages
 	lab/faults-test $(LAB_FAULTS_FLAGS)
+
+lab-forwarding: build clients lab-packages
+	lab/forwarding-test $(LAB_FORWARDING_FLAGS)
 
 bench-outage: build clients lab-packages
 	lab/bench-outage $(BENCH_OUTAGE_FLAGS)

@@ -179,6 +179,29 @@ struct OwnershipTests {
         await nodes.stop()
     }
 
+    /// Nodes that execute requests refuse what comes from earlier terms of a LIF: one must never come back.
+    @Test func aMoveOfALIFThatIsTakenBackIsAnotherTerm() async throws {
+        let nodes = try await TwoNodes()
+        let node = nodes.controllers[1].node.uuid
+        let before = try #require(try await nodes.controllers[0].store.snapshot().lifs.first { $0.currentNode != node })
+        #expect(try nodes.service(0).term(at: before.endpoint) == LIFTerm(lif: before.uuid, number: 0))
+        await #expect {
+            try await nodes.controllers[1].modifyLIF(before.uuid) { lif in
+                lif.port = RecordingService.takenPort
+                lif.homeNode = node
+                lif.move(to: node, port: nil)
+            }
+        } throws: {
+            ($0 as? ManagementError)?.code == "address_in_use"
+        }
+        let after = try #require(try await nodes.controllers[0].store.snapshot().lif(before.uuid))
+        #expect(after.currentNode == before.currentNode && after.port == before.port && after.formerNode == node)
+        #expect(after.term.number == 2)
+        await nodes.controllers[0].reconcile()
+        #expect(try nodes.service(0).term(at: after.endpoint) == after.term)
+        await nodes.stop()
+    }
+
     @Test func nodeThatIsHeldForDeadLetsGoWhenItWakesUp() async throws {
         let nodes = try await TwoNodes()
         // It stands still: its session has gone, and its lock has not.

@@ -49,9 +49,12 @@ class OwnerProbe:
         for key, record in list(self.state.processes.items()):
             if key.endswith(".godwitd") and commands.is_alive(record):
                 for aggregate in open_aggregates(record["pid"], place):
-                    holders.setdefault(aggregate, []).append(key)
-        self.harm += [f"{aggregate} is open in {' and '.join(keys)}" for aggregate, keys in holders.items()
-                      if len(keys) > 1]
+                    holders.setdefault(aggregate, []).append((key, record["pid"]))
+        for aggregate, found in holders.items():
+            # The daemons were looked at one after another: the first may have closed it before the last one opened it. If
+            # it has it open still, there was a moment when both had.
+            if len(found) > 1 and any(aggregate in open_aggregates(pid, place) for _, pid in found[:-1]):
+                self.harm.append(f"{aggregate} is open in {' and '.join(key for key, _ in found)}")
 
     def _look_at_label(self, name, path):
         if not os.path.exists(path):

@@ -356,7 +356,8 @@ package struct LIFRecord: ConfigurationRecord {
     /// The node that had it before the current one; nil when none had this address. That node gives it up, so that an answer
     /// for the address is no conflict.
     package var formerNode: ObjectUUID?
-    /// Counts its moves between nodes; nil before the first.
+    /// Counts its moves between nodes, and between clusters; nil before the first. Never less than it was: nodes that execute
+    /// requests refuse what comes from before the last one (`LIFTerm`).
     package var moveCount: UInt64?
 
     /// Makes a record.
@@ -392,6 +393,13 @@ package struct LIFRecord: ConfigurationRecord {
         }
         currentNode = node
         currentPort = port
+    }
+
+    /// Makes this older state of a LIF its next one: a move that is taken back is another move.
+    package mutating func moveBack(after now: LIFRecord) {
+        guard now.moveCount != moveCount else { return }
+        moveCount = (now.moveCount ?? 0) + 1
+        formerNode = now.currentNode
     }
 
     /// Where it lives.

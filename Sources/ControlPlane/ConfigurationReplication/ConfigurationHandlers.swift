@@ -128,7 +128,8 @@ package enum InterfaceHandler: ConfigurationHandler {
         record.homeNode = place?.node ?? own?.homeNode
         record.currentNode = place?.node ?? own?.currentNode ?? record.homeNode
         record.formerNode = own?.formerNode
-        record.moveCount = own?.moveCount
+        // An SVM may come back to a node that has not seen it go.
+        record.moveCount = own == nil ? (record.moveCount ?? 0) + 1 : own?.moveCount
         if record.prefixLength != nil {
             record.homePort = place == nil ? own?.homePort : place?.port
             record.currentPort = place == nil ? own?.currentPort ?? record.homePort : record.homePort

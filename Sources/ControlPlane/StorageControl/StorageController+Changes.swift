@@ -126,7 +126,11 @@ extension StorageController {
         try await change(
             as: .user,
             about: uuid,
-            undo: { draft throws(ManagementError) in try draft.putLIF(old) },
+            undo: { draft throws(ManagementError) in
+                var record = old
+                if let now = draft.snapshot.lif(uuid) { record.moveBack(after: now) }
+                try draft.putLIF(record)
+            },
             { draft throws(ManagementError) in
                 guard var record = draft.snapshot.lif(uuid) else { throw .notFound("LIF", uuid.description) }
                 try edit(&record)

@@ -11,9 +11,16 @@ package final class ForwardedConnections: Sendable {
     let service: SVMFileService
     let registry = ConnectionRegistry()
     private let fence = Mutex(ForwardingFence())
+    private let onRefusal: @Sendable (LIFTerm) -> Void
+    private let refused = Mutex<Set<LIFTerm>>([])
 
     /// None yet.
-    package init(service: SVMFileService) { self.service = service }
+    ///
+    /// - Parameter onRefusal: is told each term for which a node forwards although it is over, once.
+    package init(service: SVMFileService, onRefusal: @escaping @Sendable (LIFTerm) -> Void = { _ in }) {
+        self.service = service
+        self.onRefusal = onRefusal
+    }
 
     /// Notes terms of the SVM's LIFs that have begun.
     package func learn(_ terms: [LIFTerm]) { fence.withLock { $0.learn(terms) } }
@@ -21,7 +28,9 @@ package final class ForwardedConnections: Sendable {
     /// Ends what comes from earlier terms of a LIF, before the first request of this one; false when it is one of those.
     package func admit(_ term: LIFTerm) -> Bool {
         switch fence.withLock({ $0.admit(term) }) {
-        case .refused: return false
+        case .refused:
+            if refused.withLock({ $0.insert(term).inserted }) { onRefusal(term) }
+            return false
         case .admitted: return true
         case .admittedAsFirst:
             for connection in registry.all where isOver(connection.term) { connection.overtake() }

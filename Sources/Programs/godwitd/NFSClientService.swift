@@ -48,7 +48,11 @@ final class NFSClientService: ClientService {
     ) {
         self.network = network
         service = SVMFileService(svm: svm.uuid, handleKey: Self.key(svm))
-        forwarded = ForwardedConnections(service: service)
+        forwarded = ForwardedConnections(service: service) { term in
+            logger.notice(
+                "a node that has lost LIF \(term.lif) of SVM '\(svm.name)' still forwards requests for it: refused (term \(term.number))"
+            )
+        }
         self.threads = threads
         self.environment = environment
         face = environment.randomBits()
