@@ -223,4 +223,30 @@ struct LinuxHostNetworkTests {
         let parent = try #require(try network.links().first { $0.name == links.near })
         #expect(found.vlan == 5 && found.kind == "vlan" && found.parentIndex == parent.index)
     }
+
+    @Test func whoAnswersInAVLANIsNotHeardOnThePortThatItIsOn() throws {
+        let links = try NamespaceLinks()
+        let (near, far) = (links.near + ".5", links.far + ".5")
+        do {
+            try NamespaceLinks.require(
+                "ip",
+                ["link", "add", "link", links.near, "name", near, "type", "vlan", "id", "5"]
+            )
+        } catch {
+            // This kernel has no VLANs.
+            return
+        }
+        try NamespaceLinks.require("ip", ["link", "set", near, "up"])
+        // A host that answers only on the link that has the address.
+        try links.inside("sysctl", "-q", "-w", "net.ipv4.conf.all.arp_ignore=1")
+        try links.inside("ip", "link", "add", "link", links.far, "name", far, "type", "vlan", "id", "5")
+        try links.inside("ip", "address", "add", "10.96.5.2/24", "dev", far)
+        try links.inside("ip", "link", "set", far, "up")
+        let holder = try address("10.96.5.2")
+        let network = network
+        // It answers this one while the other listens.
+        Thread.detachNewThread { _ = try? network.holders(of: [holder], on: near, withinMilliseconds: 1_200) }
+        #expect(try network.holders(of: [holder], on: links.near, withinMilliseconds: 900) == [:])
+        #expect(try network.holders(of: [holder], on: near, withinMilliseconds: 300)[holder]?.count == 1)
+    }
 }

@@ -100,6 +100,29 @@ import Testing
         #expect(answer.decision.options[0].detail.contains("VLAN 100 on eth0"))
     }
 
+    @Test func amongPortsWhereTheSourceAnswersThatOfItsVLANComesFirst() {
+        // As a Linux host answers: on its port, too, for an address that it has in a VLAN on it.
+        let tagged = port("eth0.5", on: Self.two, holdsVolumes: false, heard: bySource) {
+            ($0.kind, $0.vlan, $0.parent) = ("vlan", 5, "eth0")
+        }
+        let ports = [port("eth0", heard: bySource), tagged]
+        var question = question
+        question.holder?.vlan = 5
+        let inVLAN = InterfacePlacement.decide(question, among: ports)
+        #expect(inVLAN.decision.choice == "beta-02:eth0.5")
+        #expect(inVLAN.decision.options[1].detail.contains("whose port is in VLAN 5"))
+        question.holder?.vlan = 0
+        let untagged = InterfacePlacement.decide(question, among: ports)
+        #expect(untagged.decision.choice == "beta-01:eth0")
+        #expect(untagged.decision.options[1].detail.contains("whose port is in no VLAN"))
+        // A VLAN may come without its tag to a port of its own.
+        question.holder?.vlan = 7
+        #expect(InterfacePlacement.decide(question, among: [ports[0]]).decision.choice == "beta-01:eth0")
+        // A source of an older version does not say.
+        question.holder?.vlan = nil
+        #expect(InterfacePlacement.decide(question, among: ports).decision.choice == "beta-01:eth0")
+    }
+
     @Test func anotherHostWithTheAddressIsFoundBesideTheSource() {
         let answer = InterfacePlacement.decide(
             question,

@@ -88,7 +88,9 @@ extension GroupExecutor {
             guard let place = lif.place else { continue }
             let (own, others) = (links.filter { $0.name == place.link }, links.filter { $0.name != place.link })
             holders[lif.name] = InterfaceHolder(
-                hardwareAddresses: controller.isUp(lif) ? (own + others).compactMap(\.hardwareAddress?.description) : []
+                hardwareAddresses: controller.isUp(lif)
+                    ? (own + others).compactMap(\.hardwareAddress?.description) : [],
+                vlan: own.first.map { $0.vlan ?? 0 }
             )
         }
         return holders

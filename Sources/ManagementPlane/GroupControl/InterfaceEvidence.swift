@@ -90,6 +90,9 @@ struct InterfaceEvidence {
             if source != nil { strangerBesideSource = words }
         } else if let source {
             verdict.words += ", the source answers for \(address) (\(source))"
+            if let vlan = question.holder?.vlan, !question.isOfSourceVLAN(candidate.probed.port) {
+                verdict.words += vlan == 0 ? ", whose port is in no VLAN" : ", whose port is in VLAN \(vlan)"
+            }
             verdict.isProved = true
         } else if let (router, hardware) = gateway {
             verdict.words += ", the gateway \(router) answers (\(hardware))"

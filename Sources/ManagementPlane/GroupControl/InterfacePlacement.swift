@@ -187,11 +187,15 @@ package enum InterfacePlacement {
         return byChoice
     }
 
-    /// Best first: with volumes, with few interfaces of the SVM, with the name of the source's port.
+    /// Best first: in the source's VLAN, with volumes, with few interfaces of the SVM, with the name of the source's port.
+    ///
+    /// The VLAN counts most: a Linux host answers for its addresses on all its links, so that the source is also heard on
+    /// the port that a VLAN is on, where the clients of the VLAN are not.
     private static func ordered(_ question: InterfaceQuestion, _ verdicts: [Verdict]) -> [Verdict] {
         verdicts.sorted { left, right in
             let ranks = [left, right].map { verdict in
                 (
+                    question.isOfSourceVLAN(verdict.candidate.probed.port) ? 0 : 1,
                     verdict.candidate.holdsVolumes ? 0 : 1, question.counts[verdict.candidate.node] ?? 0,
                     verdict.candidate.probed.port.name == question.interface.currentPort ? 0 : 1, verdict.candidate.name
                 )
@@ -270,6 +274,9 @@ extension InterfaceQuestion {
         guard let address = IPv4Address(interface.address) else { return subnetText }
         return IPv4Network(of: address, prefixLength: interface.prefixLength ?? 32).description
     }
+
+    /// Whether a port has the VLAN of the source's port, or neither is one; true when the source does not say.
+    func isOfSourceVLAN(_ port: NodePort) -> Bool { holder?.vlan.map { $0 == port.vlan ?? 0 } ?? true }
 
     /// Whether a port has an address of the host in the network.
     func isNeighbour(_ port: NodePort) -> Bool {

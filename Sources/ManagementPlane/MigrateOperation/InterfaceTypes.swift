@@ -5,9 +5,14 @@ package struct InterfaceHolder: Codable, Equatable, Sendable {
     /// The Ethernet addresses of the host that has it, that of its port first: a host with several ports on one Ethernet may
     /// answer with any of them. Empty when the interface is down and nobody should answer.
     package var hardwareAddresses: [String]
+    /// The number of the VLAN that its port is, 0 for a port that is none; nil when a source of an older version does not say.
+    package var vlan: Int?
 
     /// Makes a holder.
-    package init(hardwareAddresses: [String]) { self.hardwareAddresses = hardwareAddresses }
+    package init(hardwareAddresses: [String], vlan: Int? = nil) {
+        self.hardwareAddresses = hardwareAddresses
+        self.vlan = vlan
+    }
 }
 
 /// Where an interface goes on the destination.

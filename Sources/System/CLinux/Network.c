@@ -34,9 +34,22 @@ int godwit_socket_diagnosis_open(void) { return open_netlink(NETLINK_SOCK_DIAG);
 int godwit_packet_open(int link_index, uint16_t ether_type) {
     int descriptor = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
     if (descriptor < 0) return -1;
+    // The kernel takes a tag off a frame, gives the frame to the link of the VLAN, and hands it to the sockets of the link
+    // that it came by all the same. One in a VLAN that this host does not have counts as another host's.
+    struct sock_filter own[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_IFINDEX)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)link_index, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PKTTYPE)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_OTHERHOST, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+        BPF_STMT(BPF_RET | BPF_K, 0)};
+    struct sock_fprog program = {.len = sizeof own / sizeof own[0], .filter = own};
     struct sockaddr_ll name = {
         .sll_family = AF_PACKET, .sll_protocol = htons(ether_type), .sll_ifindex = link_index};
-    if (bind(descriptor, (struct sockaddr *)&name, sizeof name) == 0) return descriptor;
+    // Nothing arrives before it is bound.
+    if (setsockopt(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0
+        && bind(descriptor, (struct sockaddr *)&name, sizeof name) == 0)
+        return descriptor;
     int number = errno;
     close(descriptor);
     errno = number;

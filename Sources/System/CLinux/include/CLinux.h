@@ -39,7 +39,8 @@ void godwit_set_thread_name(const char *name);
 int godwit_netlink_open(void);
 /// A socket of NETLINK_SOCK_DIAG, bound; -1 on error.
 int godwit_socket_diagnosis_open(void);
-/// A socket of AF_PACKET (whole frames) bound to a link, for frames of one EtherType; -1 on error.
+/// A socket of AF_PACKET (whole frames) bound to a link, for frames of one EtherType that are in no VLAN on that link; -1 on
+/// error.
 int godwit_packet_open(int link_index, uint16_t ether_type);
 /// Megabits per second of a link (ETHTOOL_GSET); -1 when its driver does not tell.
 int godwit_link_speed(const char *name);
