@@ -13,11 +13,13 @@ QUICK_CRASH_ROUNDS ?= 10
 QUICK_KILL_POINTS ?= destination/baseline:after destination/ponr-source:after destination/ponr-destination:after \
     source/source-hold:after source/source-ponr:after
 QUICK_SCENARIOS ?= abort sigstop
+# The scenarios that do more where the kernel has VLANs.
+VLAN_SCENARIOS ?= lif-placement vlan
 BINARIES := .build/release
 CLIENTS := Clients/.build/release
 CRASH_TEST := IntegrationTests/.build/release/crash-test
 
-.PHONY: demo sim test bench build clients integration run-crash run-kill-matrix run-scenarios run-model model fmt lint crash kill-matrix scenarios limits lab lab-down lab-demo lab-clients lab-faults lab-forwarding bench-outage bootstrap clean help
+.PHONY: demo sim test bench build clients integration run-crash run-kill-matrix run-scenarios run-model model fmt lint crash kill-matrix scenarios limits lab lab-down lab-demo lab-clients lab-faults lab-forwarding lab-vlan bench-outage bootstrap clean help
 
 help:
 	@echo "make demo         build, then move an SVM between two clusters under a live client"
@@ -33,6 +35,7 @@ help:
 	@echo "make lab-clients  a kernel client builds, clones and verifies while its SVM moves there and back (LAB_CLIENTS_FLAGS)"
 	@echo "make lab-faults   kill, freeze and isolate nodes in phases of a move, under a journal client (LAB_FAULTS_FLAGS)"
 	@echo "make lab-forwarding  a node comes back with old requests that it forwards (LAB_FORWARDING_FLAGS)"
+	@echo "make lab-vlan     LIFs in VLANs, with the whole test on a Linux kernel in user mode, which has them (VLAN_SCENARIOS)"
 	@echo "make bench-outage what clients wait while their SVM moves there and back (BENCH_OUTAGE_FLAGS=\"--rounds 2\")"
 	@echo "make model        check the model of the point of no return, and that its mutations are caught"
 	@echo "make build | fmt | lint | clean"
@@ -105,6 +108,11 @@ lab-faults: build clients lab-packages
 
 lab-forwarding: build clients lab-packages
 	lab/forwarding-test $(LAB_FORWARDING_FLAGS)
+
+# Daemons, clients and networks are in the guest: this machine's kernel need not have VLANs. The disk takes what is written to it.
+lab-vlan: build clients lab-packages
+	lab/in-guest --modules 8021q,veth,bridge --memory 2048 --disk 24 IntegrationTests/migrate-scenarios \
+	    --binaries $(BINARIES) --clients $(CLIENTS) --work /mnt/disk/run $(VLAN_SCENARIOS)
 
 bench-outage: build clients lab-packages
 	lab/bench-outage $(BENCH_OUTAGE_FLAGS)

@@ -18,12 +18,15 @@ from . import commands, namespaces
 from .errors import LabError
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PACKAGES = {"linux.uml": "user-mode-linux", "insmod": "kmod", "gcc": "gcc", "ip": "iproute2", "mount": "mount"}
+PACKAGES = {"linux.uml": "user-mode-linux", "insmod": "kmod", "gcc": "gcc", "ip": "iproute2", "mount": "mount",
+            "mkfs.ext4": "e2fsprogs"}
 # What a client of NFSv3 needs; what these need is read from modules.dep.
 MODULES = ("nfsv3",)
 AGENT_PORT = 700
 # The network of agents; each guest has a bridge-less link of its own to the namespace that it was started in.
 CONTROL_NETWORK = "169.254"
+# The number of a guest that has no address in a network of clients, and its namespace for itself.
+NUMBER_ALONE = 1
 BOOT_SECONDS_MAX = 60
 CHUNK_BYTES = 65536
 
@@ -40,6 +43,8 @@ def modules_in_order(names=MODULES):
             needs[os.path.basename(path)] = [path] + rest.split()
     ordered = []
     for name in names:
+        if f"{name}.ko" not in needs:
+            raise LabError(f"user-mode-linux has no module '{name}'", f"look for its name in {found[-1]}")
         # The file names what is needed last first.
         for path in reversed(needs[f"{name}.ko"]):
             if path not in ordered:
@@ -56,6 +61,11 @@ def compile_tool(name, directory):
                      what=f"compiling {name}.c")
         os.rename(f"{product}.new", product)
     return product
+
+
+def mac(prefix, address):
+    """An Ethernet address that nobody else in the network has: the bytes of a prefix and those of the IPv4 address."""
+    return prefix + "".join(f":{int(octet):02x}" for octet in address.split("."))
 
 
 class Result:
@@ -160,39 +170,37 @@ class Guest:
         """Whether its kernel runs."""
         return os.path.exists(self.path("guest.json")) and commands.is_alive(self.record["process"])
 
-    def start(self, namespace, bridge, address, gateway="", memory=512, hostname=None):
-        """Boots it with its interface on a bridge of a namespace, and waits until it takes commands."""
+    def start(self, namespace, bridge=None, address="", gateway="", memory=512, modules=MODULES, disk_gibibytes=0):
+        """Boots it and waits until it takes commands. Its interface is on a bridge of the namespace; without a bridge it has
+        none beside that of the agent. A disk is a new ext4 file system, seen at /mnt/disk."""
         commands.require_programs(PACKAGES)
         if self.is_running:
             raise LabError(f"the guest {self.name} runs already", f"lab/kernel_client stop {self.directory}")
         shutil.rmtree(self.directory, ignore_errors=True)
-        os.makedirs(self.path("out"))
-        os.chmod(self.path("out"), 0o1777)
-        compile_tool("agent", self.path("out/.lab"))
-        with open(self.path("out/.lab/modules"), "w") as file:
-            file.write("\n".join(modules_in_order()) + "\n")
-        octets = address.partition("/")[0].split(".")
-        number = int(octets[3])
-        tap, control_tap = f"gwl-g{number}", f"gwl-c{number}"
-        record = {"namespace": namespace, "taps": [tap, control_tap], "address": address.partition("/")[0],
-                  "control": f"{CONTROL_NETWORK}.{number}.2", "process": {"pid": 0, "started": None}}
+        self._prepare(modules, disk_gibibytes)
+        own = address.partition("/")[0]
+        number = int(own.split(".")[3]) if bridge else NUMBER_ALONE
+        tap, control_tap, control = f"gwl-g{number}", f"gwl-c{number}", f"{CONTROL_NETWORK}.{number}"
+        taps = [tap, control_tap] if bridge else [control_tap]
+        record = {"namespace": namespace, "taps": taps, "address": own, "control": f"{control}.2",
+                  "process": {"pid": 0, "started": None}}
         self._write(record)
-        for name in (tap, control_tap):
+        for name in taps:
             commands.ip("tuntap", "add", "dev", name, "mode", "tap", namespace=namespace)
-        commands.ip("link", "set", tap, "master", bridge, "up", namespace=namespace)
-        commands.ip("addr", "add", f"{CONTROL_NETWORK}.{number}.1/24", "dev", control_tap, namespace=namespace)
+        commands.ip("addr", "add", f"{control}.1/24", "dev", control_tap, namespace=namespace)
         commands.ip("link", "set", control_tap, "up", namespace=namespace)
-        mac = "02:60:" + ":".join(f"{int(octet):02x}" for octet in octets)
-        control_mac = "02:61:" + mac[6:]
+        devices = [f"vec1:transport=hybrid,ifname={control_tap},mac={mac('02:61', own or control + '.2')}"]
+        if bridge:
+            commands.ip("link", "set", tap, "master", bridge, "up", namespace=namespace)
+            devices.append(f"vec0:transport=hybrid,ifname={tap},mac={mac('02:60', own)},gro=1")
+        if disk_gibibytes:
+            devices.append(f"ubd0={self.path('disk')}")
         kernel = [
             "linux.uml", f"mem={memory}M", "root=/dev/root", "rootfstype=hostfs", "ro", f"init={HERE}/guest/init",
             f"uml_dir={self.directory}/", "umid=uml", "con=null", "con0=null,fd:1", "ssl=null", "console=tty0",
-            "quiet", "loglevel=4", "panic=-1", "nohz=off",
-            f"vec0:transport=hybrid,ifname={tap},mac={mac},gro=1",
-            f"vec1:transport=hybrid,ifname={control_tap},mac={control_mac}",
-            f"lab_address={address}",
-            f"lab_gateway={gateway}", f"lab_control={record['control']}/24", f"lab_port={AGENT_PORT}",
-            f"lab_out={self.path('out')}", f"lab_host={hostname or self.name}"]
+            "quiet", "loglevel=4", "panic=-1", "nohz=off", *devices,
+            f"lab_address={address}", f"lab_gateway={gateway}", f"lab_control={control}.2/24", f"lab_port={AGENT_PORT}",
+            f"lab_disk={'/dev/ubda' if disk_gibibytes else ''}", f"lab_out={self.path('out')}", f"lab_host={self.name}"]
         record["process"] = commands.spawn(
             ["ip", "netns", "exec", namespace, *kernel], self.path("console.log"), {"TMPDIR": "/dev/shm"})
         self._write(record)
@@ -203,6 +211,20 @@ class Guest:
             self.stop()
             raise
         return self
+
+    def _prepare(self, modules, disk_gibibytes):
+        """Makes the files that it boots with."""
+        os.makedirs(self.path("out"))
+        os.chmod(self.path("out"), 0o1777)
+        compile_tool("agent", self.path("out/.lab"))
+        with open(self.path("out/.lab/modules"), "w") as file:
+            file.writelines(f"{path}\n" for path in modules_in_order(modules))
+        if disk_gibibytes:
+            with open(self.path("disk"), "wb") as file:
+                file.truncate(disk_gibibytes << 30)
+            # It is full of holes, which read as zeros: nothing needs to be written before it is used.
+            commands.run("mkfs.ext4", "-q", "-F", "-E", "assume_storage_prezeroed=1", self.path("disk"),
+                         what="making the guest's disk")
 
     def _write(self, record):
         with open(self.path("guest.json.new"), "w") as file:
@@ -233,8 +255,12 @@ class Guest:
         return result
 
     def stream(self, command):
-        """Runs a shell command with its output on ours; returns its status."""
-        return self.spawn(command, {"O": sys.stdout.buffer, "E": sys.stderr.buffer}).wait().status
+        """Runs a shell command with its output on ours and nothing to read; returns its status."""
+        running = self.spawn(command, {"O": sys.stdout.buffer, "E": sys.stderr.buffer})
+        # It may have ended before it is told that there is nothing.
+        with contextlib.suppress(OSError):
+            running.write(b"")
+        return running.wait().status
 
     def put(self, source, name):
         """Copies a file or directory of this machine to where the guest sees it at /mnt/out/NAME, in the place of what was

@@ -3,6 +3,7 @@
     python3 -B -m unittest discover -s lab/tests
 """
 
+import glob
 import os
 import signal
 import socket
@@ -16,7 +17,8 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from labkit.capture import ACK, FIN, RST, Capture, Frame, parse  # noqa: E402
-from labkit.guest import Command, compile_tool  # noqa: E402
+from labkit.errors import LabError  # noqa: E402
+from labkit.guest import Command, compile_tool, mac, modules_in_order  # noqa: E402
 from labkit.topology import NODES_MAX, Topology  # noqa: E402
 
 ADDRESS, PEER = "192.0.2.101", "192.0.2.201"
@@ -71,6 +73,24 @@ class CaptureTests(unittest.TestCase):
         self.assertEqual((loud["after_leaving"], loud["after_arrival"], loud["ending"]), (2, 1, 1))
         capture.frames = [Frame(1.5, source, "tcp", FIN | ACK)]
         self.assertEqual(capture.of_move("a", "b", 0.9)["ending"], 1)
+
+
+class GuestTests(unittest.TestCase):
+    """What guests are booted with."""
+
+    def test_addresses_of_guests_differ(self):
+        self.assertEqual(mac("02:60", "192.0.2.201"), "02:60:c0:00:02:c9")
+        self.assertNotEqual(mac("02:61", "169.254.1.2"), mac("02:61", "169.254.2.2"))
+
+    @unittest.skipUnless(glob.glob("/usr/lib/uml/modules/*/modules.dep"), "user-mode-linux is not installed")
+    def test_modules_come_after_what_they_need(self):
+        names = [os.path.basename(path) for path in modules_in_order(["8021q", "bridge"])]
+        self.assertEqual(len(names), len(set(names)))
+        for first, then in (("llc.ko", "stp.ko"), ("stp.ko", "garp.ko"), ("garp.ko", "8021q.ko"), ("ipv6.ko", "bridge.ko")):
+            self.assertLess(names.index(first), names.index(then))
+        self.assertEqual(modules_in_order([]), [])
+        with self.assertRaises(LabError):
+            modules_in_order(["no-such-module"])
 
 
 class ToolTests(unittest.TestCase):
