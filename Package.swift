@@ -36,6 +36,7 @@ let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdTesting = Target.Dependency.product(name: "HummingbirdTesting", package: "hummingbird")
 let hummingbirdTLS = Target.Dependency.product(name: "HummingbirdTLS", package: "hummingbird")
 let asyncHTTPClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
@@ -297,8 +298,8 @@ let package = Package(
             [
                 "godwitd", "godwit", "JSON", "RESTAPI", "ClusterConfiguration", "StorageControl", "VolumeEngine",
                 "Environment", "NFSTypes",
-                "Identity", "ReplicatedDatabaseEtcd", "TestKit", "TransportSecurity",
-                hummingbird,
+                "Identity", "ReplicatedDatabase", "ReplicatedDatabaseEtcd", "TestKit", "TransportSecurity",
+                hummingbird, hummingbirdTesting, logging,
             ]
         ),
         tests(

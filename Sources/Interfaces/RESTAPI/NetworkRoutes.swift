@@ -11,6 +11,8 @@ package struct NetworkRoutes: RouteGroup {
     private static let portsPath = "/api/network/ethernet/ports"
     private static let domainsPath = "/api/network/ethernet/broadcast-domains"
     private static let spacesPath = "/api/network/ipspaces"
+    /// Of a change of a broadcast domain: a list of all ports would undo what others change at the same time.
+    private static let (addedPorts, removedPorts) = ("godwit.add_ports", "godwit.remove_ports")
     private static let keys = ["name", "uuid"]
     private static let portKeys = ["name", "uuid", "node.name", "node.uuid"]
 
@@ -114,7 +116,9 @@ package struct NetworkRoutes: RouteGroup {
                 mtuBytes: Int(clamping: try call.int("mtu") ?? 1500),
                 ports: try Self.ports(call, snapshot) ?? []
             )
-            try await put(record)
+            try await controller.change(as: .user) { draft throws(ManagementError) in
+                try draft.putBroadcastDomain(record)
+            }
             return try .created(
                 call,
                 at: "\(Self.domainsPath)/\(record.uuid)",
@@ -123,15 +127,17 @@ package struct NetworkRoutes: RouteGroup {
         }
         router.rest(.patch, Self.domainsPath + "/{uuid}") { call in
             try call.requireFields(
-                among: ["name", "mtu", "ipspace.name", "ipspace.uuid", "ports", "ports.name", "ports.node.name"]
+                among: [
+                    "name", "mtu", "ipspace.name", "ipspace.uuid", "ports", "ports.name", "ports.node.name",
+                    Self.addedPorts, Self.removedPorts,
+                ]
             )
-            let snapshot = try await controller.store.snapshot()
-            var record = try Self.domain(call, snapshot)
-            if let name = try call.string("name") { record.name = name }
-            if let mtu = try call.int("mtu") { record.mtuBytes = Int(clamping: mtu) }
-            if let space = try call.ipSpace(in: snapshot) { record.ipSpace = space.reference }
-            if let ports = try Self.ports(call, snapshot) { record.ports = ports }
-            try await put(record)
+            try await controller.modifyBroadcastDomain(try call.uuid()) { record, snapshot throws(ManagementError) in
+                if let name = try call.string("name") { record.name = name }
+                if let mtu = try call.int("mtu") { record.mtuBytes = Int(clamping: mtu) }
+                if let space = try call.ipSpace(in: snapshot) { record.ipSpace = space.reference }
+                try Self.changePorts(of: &record, call, snapshot)
+            }
             return .ok()
         }
         router.rest(.delete, Self.domainsPath + "/{uuid}") { call in
@@ -140,12 +146,6 @@ package struct NetworkRoutes: RouteGroup {
                 try draft.deleteBroadcastDomain(domain.uuid)
             }
             return .ok()
-        }
-    }
-
-    private func put(_ record: BroadcastDomainRecord) async throws {
-        try await controller.change(as: .user) { draft throws(ManagementError) in
-            try draft.putBroadcastDomain(record)
         }
     }
 
@@ -160,18 +160,44 @@ package struct NetworkRoutes: RouteGroup {
         return domain
     }
 
-    /// The `ports` of a body, all of them; nil when it has none.
-    private static func ports(
+    /// Gives a domain the `ports` of a body, all of them; or lets single ones come to those that it has now, and go. Done
+    /// again, it changes nothing.
+    private static func changePorts(
+        of record: inout BroadcastDomainRecord,
         _ call: RESTCall,
         _ snapshot: ConfigurationSnapshot
+    ) throws(ManagementError) {
+        let (all, added) = (try ports(call, snapshot), try ports(call, snapshot, addedPorts))
+        let removed = try ports(call, snapshot, removedPorts)
+        if let all {
+            guard added == nil && removed == nil else {
+                throw ManagementError(
+                    .invalid,
+                    "ports_twice",
+                    "both all ports and single ones that come or go are given",
+                    remedy: "give either 'ports', or '\(addedPorts)' and '\(removedPorts)'",
+                    target: "ports"
+                )
+            }
+            record.ports = all
+        }
+        if let removed { record.ports.removeAll { removed.contains($0) } }
+        for port in added ?? [] where !record.ports.contains(port) { record.ports.append(port) }
+    }
+
+    /// The ports in a list of a body; nil when it has none.
+    private static func ports(
+        _ call: RESTCall,
+        _ snapshot: ConfigurationSnapshot,
+        _ field: String = "ports"
     ) throws(ManagementError) -> [PortReference]? {
-        guard let elements = try call.elements("ports") else { return nil }
+        guard let elements = try call.elements(field) else { return nil }
         var ports: [PortReference] = []
         for element in elements {
-            let name = try call.required(element[path: "name"]?.plain, "ports.name")
-            let node = try call.required(element[path: "node.name"]?.plain, "ports.node.name")
+            let name = try call.required(element[path: "name"]?.plain, "\(field).name")
+            let node = try call.required(element[path: "node.name"]?.plain, "\(field).node.name")
             guard let found = snapshot.node(named: node) else {
-                throw .notFound("node", node, target: "ports.node.name")
+                throw .notFound("node", node, target: "\(field).node.name")
             }
             ports.append(PortReference(node: found.uuid, name: name))
         }
@@ -214,10 +240,8 @@ package struct NetworkRoutes: RouteGroup {
         }
         router.rest(.patch, Self.spacesPath + "/{uuid}") { call in
             try call.requireFields(among: ["name"])
-            var space = try Self.space(call, try await controller.store.snapshot())
-            space.name = try call.required(try call.string("name"), "name")
-            let record = space
-            try await controller.change(as: .user) { draft throws(ManagementError) in try draft.putIPSpace(record) }
+            let name = try call.required(try call.string("name"), "name")
+            try await controller.modifyIPSpace(try call.uuid()) { $0.name = name }
             return .ok()
         }
         router.rest(.delete, Self.spacesPath + "/{uuid}") { call in

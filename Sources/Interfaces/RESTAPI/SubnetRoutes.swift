@@ -45,7 +45,7 @@ package struct SubnetRoutes: RouteGroup {
                 gateway: try Self.gateway(call),
                 ranges: try Self.ranges(call) ?? []
             )
-            try await put(record)
+            try await controller.change(as: .user) { draft throws(ManagementError) in try draft.putSubnet(record) }
             return try .created(
                 call,
                 at: "\(Self.path)/\(record.uuid)",
@@ -54,15 +54,14 @@ package struct SubnetRoutes: RouteGroup {
         }
         router.rest(.patch, Self.path + "/{uuid}") { call in
             try call.requireFields(among: Self.fields)
-            let snapshot = try await controller.store.snapshot()
-            var record = try Self.subnet(call, snapshot)
-            if let name = try call.string("name") { record.name = name }
-            if let space = try call.ipSpace(in: snapshot) { record.ipSpace = space.reference }
-            if let domain = try Self.domain(call, record.ipSpace, snapshot) { record.broadcastDomain = domain.uuid }
-            if let network = try Self.network(call, record) { record.network = network }
-            if try call.string("gateway") != nil { record.gateway = try Self.gateway(call) }
-            if let ranges = try Self.ranges(call) { record.ranges = ranges }
-            try await put(record)
+            try await controller.modifySubnet(try call.uuid()) { record, snapshot throws(ManagementError) in
+                if let name = try call.string("name") { record.name = name }
+                if let space = try call.ipSpace(in: snapshot) { record.ipSpace = space.reference }
+                if let domain = try Self.domain(call, record.ipSpace, snapshot) { record.broadcastDomain = domain.uuid }
+                if let network = try Self.network(call, record) { record.network = network }
+                if try call.string("gateway") != nil { record.gateway = try Self.gateway(call) }
+                if let ranges = try Self.ranges(call) { record.ranges = ranges }
+            }
             return .ok()
         }
         router.rest(.delete, Self.path + "/{uuid}") { call in
@@ -72,10 +71,6 @@ package struct SubnetRoutes: RouteGroup {
             }
             return .ok()
         }
-    }
-
-    private func put(_ record: SubnetRecord) async throws {
-        try await controller.change(as: .user) { draft throws(ManagementError) in try draft.putSubnet(record) }
     }
 
     private static func subnet(

@@ -201,22 +201,16 @@ struct BroadcastDomainCommand: AsyncParsableCommand {
         @Option(help: "Ports that leave it, as NODE:PORT with commas.") var removePorts: String?
 
         func run() async throws {
-            let record = try await domain.record(BroadcastDomainCommand.path, BroadcastDomainCommand.kind, options)
-            var ports: [JSONValue]?
-            if addPorts != nil || removePorts != nil {
-                let gone = try PortCommand.ports(removePorts ?? "").map(PortCommand.name)
-                let left = record.values(at: "ports").filter { !gone.contains(PortCommand.name($0)) }
-                // With their names only: the identifiers of nodes are not for a client to say.
-                let kept = try left.flatMap { try PortCommand.ports(PortCommand.name($0)) }
-                ports = kept + (try PortCommand.ports(addPorts ?? ""))
-            }
+            let path = try await domain.path(BroadcastDomainCommand.path, BroadcastDomainCommand.kind, options)
+            // Not all of its ports as they were seen here: others may be changing them.
+            let (added, removed) = (try addPorts.map(PortCommand.ports), try removePorts.map(PortCommand.ports))
             let body = JSONValue.fields([
-                "name": newName.map { .string($0) }, "mtu": mtu.map { .int($0) }, "ports": ports.map { .array($0) },
+                "name": newName.map { .string($0) }, "mtu": mtu.map { .int($0) },
+                "godwit": added == nil && removed == nil
+                    ? nil
+                    : .fields(["add_ports": added.map { .array($0) }, "remove_ports": removed.map { .array($0) }]),
             ])
-            try await options.client.patch(
-                "\(BroadcastDomainCommand.path)/\(record[path: "uuid"]?.plain ?? "")",
-                body
-            )
+            try await options.client.patch(path, body)
             options.done("broadcast domain '\(domain.name)' changed")
         }
     }
