@@ -226,6 +226,48 @@ struct NetworkObjectTests {
         #expect(await code(lif { ($0.homePort, $0.currentPort) = ("eth2", "eth2") }) == nil)
     }
 
+    /// A port in no broadcast domain is of the IP space `Default`: LIFs of others need theirs to stay in one.
+    @Test func aPortStaysInTheIPSpaceOfTheLIFsOnIt() async throws {
+        try await populate()
+        let ports = ["eth1", "eth2"].map { PortReference(node: Self.a, name: $0) }
+        let whole = domain(1, ports) { $0.ipSpace = Self.space.uuid }
+        let blue = SVMRecord(
+            uuid: ObjectUUID(high: 2, low: 2),
+            name: "blue",
+            state: .running,
+            handleKey: HandleKey(first: 1, second: 2),
+            ipSpace: Self.space.uuid
+        )
+        let away = lif { lif in
+            (lif.svm, lif.homePort, lif.currentPort) = (blue.uuid, "eth2", "eth2")
+        }
+        #expect(await code(whole) == nil)
+        #expect(await code { draft throws(ManagementError) in try draft.putSVM(blue) } == nil)
+        #expect(await code(away) == nil)
+        let delete = { (draft: inout ConfigurationDraft) throws(ManagementError) in
+            try draft.deleteBroadcastDomain(whole.uuid)
+        }
+        let without = { (name: String) in
+            domain(1, ports.filter { $0.name != name }) { $0.ipSpace = Self.space.uuid }
+        }
+        #expect(await code(without("eth2")) == "port_in_use")
+        #expect(await code(delete) == "broadcast_domain_in_use")
+        do {
+            _ = try await store.change(as: .user, delete)
+        } catch {
+            #expect(error.message.contains("LIF 'lif1' of SVM 'blue'"))
+        }
+        #expect(await code(without("eth1")) == nil)
+        #expect(await code(whole) == nil)
+        // The port that it is on counts as well as its home.
+        var other = away
+        other.currentPort = "eth1"
+        #expect(await code(other) == nil)
+        for name in ["eth1", "eth2"] { #expect(await code(without(name)) == "port_in_use") }
+        #expect(await code { draft throws(ManagementError) in try draft.deleteLIF(away.uuid) } == nil)
+        #expect(await code(delete) == nil)
+    }
+
     /// Where the LIF goes when node a is down, and to which port: that of the first who has one.
     private func failover() async throws -> String? {
         let snapshot = try await store.snapshot()

@@ -73,6 +73,7 @@ extension ConfigurationDraft {
             try Self.requireUnused("broadcast_domain", "broadcast domain '\(old.name)'", by: users)
         }
         try requirePorts(of: record, others)
+        try requireLeavable(record)
         edit { snapshot in
             snapshot.broadcastDomains.removeAll { $0.uuid == record.uuid }
             snapshot.broadcastDomains.append(record)
@@ -109,27 +110,45 @@ extension ConfigurationDraft {
                     target: "ports"
                 )
             }
-            let stranger = snapshot.lifs.first { lif in
-                lif.homeNode == port.node && lif.homePort == port.name
-                    && snapshot.svm(lif.svm)?.ipSpace != record.ipSpace
-            }
+            let stranger = snapshot.lifs(on: port).first { snapshot.svm($0.svm)?.ipSpace != record.ipSpace }
             guard let stranger else { continue }
             throw ManagementError(
                 .conflict,
                 "port_of_other_ipspace",
-                "port '\(node.name):\(port.name)' is the home of LIF '\(stranger.name)', whose SVM is in another IP space",
+                "port '\(node.name):\(port.name)' has LIF '\(stranger.name)', whose SVM is in another IP space",
                 remedy: "move the LIF to another port first",
                 target: "ports"
             )
         }
     }
 
-    /// Deletes a broadcast domain without subnets.
+    /// What leaves a domain carries no LIF that would not be in its IP space any more: a port in no domain is of `Default`.
+    private func requireLeavable(_ record: BroadcastDomainRecord) throws(ManagementError) {
+        let old = snapshot.broadcastDomain(record.uuid)?.ports ?? []
+        for port in old where !record.ports.contains(port) {
+            let users = snapshot.lifs(on: port).filter { snapshot.svm($0.svm)?.ipSpace != nil }.map(name(of:))
+            let what = "port '\(name(of: port))' of broadcast domain '\(record.name)'"
+            try Self.requireUnused("port", what, by: users, target: "ports")
+        }
+    }
+
+    private func name(of port: PortReference) -> String {
+        "\(snapshot.node(port.node)?.name ?? port.node.description):\(port.name)"
+    }
+
+    private func name(of lif: LIFRecord) -> String {
+        "LIF '\(lif.name)' of SVM '\(snapshot.svm(lif.svm)?.name ?? lif.svm.description)'"
+    }
+
+    /// Deletes a broadcast domain without subnets, and on whose ports is no LIF that needs it to be in its IP space.
     package mutating func deleteBroadcastDomain(_ uuid: ObjectUUID) throws(ManagementError) {
         guard let domain = snapshot.broadcastDomain(uuid) else {
             throw .notFound("broadcast domain", uuid.description)
         }
-        let users = snapshot.subnets.filter { $0.broadcastDomain == uuid }.map { "subnet '\($0.name)'" }
+        var users = snapshot.subnets.filter { $0.broadcastDomain == uuid }.map { "subnet '\($0.name)'" }
+        users += snapshot.lifs.filter { lif in
+            snapshot.svm(lif.svm)?.ipSpace != nil && lif.ports.contains { domain.ports.contains($0) }
+        }.map(name(of:))
         try Self.requireUnused("broadcast_domain", "broadcast domain '\(domain.name)'", by: users)
         edit { $0.broadcastDomains.removeAll { $0.uuid == uuid } }
         delete(key: domain.key)
@@ -206,15 +225,20 @@ extension ConfigurationDraft {
         )
     }
 
-    private static func requireUnused(_ code: String, _ what: String, by users: [String]) throws(ManagementError) {
+    private static func requireUnused(
+        _ code: String,
+        _ what: String,
+        by users: [String],
+        target: String = "name"
+    ) throws(ManagementError) {
         guard !users.isEmpty else { return }
         let shown = users.prefix(5).joined(separator: ", ") + (users.count > 5 ? " and \(users.count - 5) more" : "")
         throw ManagementError(
             .conflict,
             "\(code)_in_use",
             "\(what) is used by \(shown)",
-            remedy: "delete or change those first",
-            target: "name"
+            remedy: "delete or change those first, or move them away",
+            target: target
         )
     }
 

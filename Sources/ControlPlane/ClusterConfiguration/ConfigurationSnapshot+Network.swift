@@ -36,6 +36,9 @@ extension ConfigurationSnapshot {
         lifs.filter { svm($0.svm)?.ipSpace == subnet.ipSpace && subnet.contains($0.address) }
     }
 
+    /// The LIFs whose home is a port, or that are on it now.
+    func lifs(on port: PortReference) -> [LIFRecord] { lifs.filter { $0.ports.contains(port) } }
+
     /// How many addresses the ranges of a subnet have, and how many of them LIFs have.
     package func addressCounts(of subnet: SubnetRecord) -> (total: UInt64, used: UInt64) {
         let ranges = subnet.ranges.compactMap(\.bits)
@@ -89,9 +92,16 @@ extension ConfigurationSnapshot {
 
     /// The broadcast domain of the port that a LIF should be on, or that it is on.
     private func domain(of lif: LIFRecord) -> BroadcastDomainRecord? {
-        let home = lif.homeNode.flatMap { node in lif.homePort.map { PortReference(node: node, name: $0) } }
-        let current = lif.currentNode.flatMap { node in lif.currentPort.map { PortReference(node: node, name: $0) } }
-        return [home, current].compactMap { $0 }.lazy.compactMap { self.broadcastDomain(of: $0) }.first
+        lif.ports.lazy.compactMap { self.broadcastDomain(of: $0) }.first
+    }
+}
+
+extension LIFRecord {
+    /// The port of its home, and the one that it is on, as far as it has any.
+    var ports: [PortReference] {
+        let home = homeNode.flatMap { node in homePort.map { PortReference(node: node, name: $0) } }
+        let current = currentNode.flatMap { node in currentPort.map { PortReference(node: node, name: $0) } }
+        return [home, current].compactMap { $0 }
     }
 }
 
