@@ -268,6 +268,58 @@ struct NetworkObjectTests {
         #expect(await code(delete) == nil)
     }
 
+    private func home(_ node: ObjectUUID, _ port: String, _ address: String = "10.0.1.10") -> LIFRecord {
+        lif { lif in
+            (lif.homeNode, lif.currentNode, lif.address) = (node, node, address)
+            (lif.homePort, lif.currentPort) = (port, port)
+        }
+    }
+
+    @Test func aLIFIsOnAPortOfTheBroadcastDomainOfItsSubnet() async throws {
+        try await populate()
+        let (lan, wan) = (PortReference(node: Self.a, name: "eth1"), PortReference(node: Self.b, name: "eth1"))
+        #expect(await code(domain(1, [lan])) == nil)
+        #expect(await code(domain(2, [wan])) == nil)
+        #expect(await code(subnet(1, "10.0.1.0/24")) == nil)
+        // When it is made, and when it is changed.
+        #expect(await code(home(Self.b, "eth1")) == "port_of_other_broadcast_domain")
+        #expect(await code(home(Self.a, "eth1")) == nil)
+        #expect(await code(home(Self.b, "eth1")) == "port_of_other_broadcast_domain")
+        do {
+            let other = home(Self.b, "eth1")
+            _ = try await store.change(as: .user) { draft throws(ManagementError) in try draft.putLIF(other) }
+        } catch {
+            #expect(error.message.contains("'b:eth1'") && error.message.contains("subnet 'subnet1' has 10.0.1.10"))
+            #expect(error.remedy.contains("a:eth1"))
+        }
+        // A port in no domain may be on any network; with an address of its own a LIF may go anywhere.
+        #expect(await code(home(Self.b, "eth2")) == nil)
+        #expect(await code(home(Self.b, "eth1", "10.0.2.10")) == nil)
+        // What was said of the networks later is no obstacle to what leaves the LIF where it is, but to going back there.
+        #expect(await code(subnet(2, "10.0.2.0/24")) == nil)
+        var renamed = home(Self.b, "eth1", "10.0.2.10")
+        renamed.name = "lif2"
+        #expect(await code(renamed) == nil)
+        #expect(await code(home(Self.a, "eth1", "10.0.2.10")) == nil)
+        #expect(await code(home(Self.b, "eth1", "10.0.2.10")) == "port_of_other_broadcast_domain")
+        // A migrate has heard where the network is.
+        let heard = home(Self.b, "eth1", "10.0.2.10")
+        _ = try await store.change(as: .operation(ObjectUUID(high: 1, low: 1))) { draft throws(ManagementError) in
+            try draft.putLIF(heard)
+        }
+    }
+
+    @Test func withoutASubnetALIFStaysOnTheEthernetThatItWasOn() async throws {
+        try await populate()
+        #expect(await code(domain(1, [PortReference(node: Self.a, name: "eth1")])) == nil)
+        #expect(await code(domain(2, [PortReference(node: Self.b, name: "eth1")])) == nil)
+        #expect(await code(home(Self.a, "eth1")) == nil)
+        // To the node alone, whose port of that name is on another network; nothing else is known of it.
+        #expect(await code(home(Self.b, "eth1")) == "port_of_other_broadcast_domain")
+        #expect(await code(home(Self.c, "eth1")) == nil)
+        #expect(await code(home(Self.b, "eth1")) == nil)
+    }
+
     /// Where the LIF goes when node a is down, and to which port: that of the first who has one.
     private func failover() async throws -> String? {
         let snapshot = try await store.snapshot()

@@ -55,6 +55,36 @@ extension ConfigurationDraft {
         )
     }
 
+    /// The port that a user gives a LIF is not known to be on another Ethernet than the LIF's network: that of the subnet
+    /// with its address, else the one on which it has been with this address. A port in no domain may be on any.
+    ///
+    /// For a LIF that stays where it is nothing is asked: how it came there is past. Nor for those that a migrate places,
+    /// which has heard the networks.
+    func requirePortOfNetwork(_ lif: LIFRecord) throws(ManagementError) {
+        guard actor == .user, let node = lif.homeNode, let port = lif.homePort else { return }
+        let old = snapshot.lif(lif.uuid)
+        let isSameAddress = old?.address == lif.address
+        if isSameAddress && old?.homeNode == node && old?.homePort == port { return }
+        let wish = PortReference(node: node, name: port)
+        guard let found = snapshot.broadcastDomain(of: wish) else { return }
+        let subnet = snapshot.subnet(containing: lif.address, in: snapshot.svm(lif.svm)?.ipSpace)
+        let known = isSameAddress ? old.flatMap { snapshot.domain(of: $0) } : nil
+        let wanted = subnet.flatMap { snapshot.broadcastDomain($0.broadcastDomain) } ?? known
+        guard let wanted, wanted.uuid != found.uuid else { return }
+        let ports = wanted.ports.map(name(of:))
+        let reason = subnet.map { "subnet '\($0.name)' has \(lif.address)" } ?? "the LIF has been there so far"
+        let choice = ports.isEmpty ? "add a port to" : "give a port (\(ports.joined(separator: ", "))) of"
+        throw ManagementError(
+            .conflict,
+            "port_of_other_broadcast_domain",
+            "port '\(name(of: wish))' is in broadcast domain '\(found.name)', LIF '\(lif.name)' is on "
+                + "'\(wanted.name)': \(reason)",
+            remedy: "\(choice) broadcast domain '\(wanted.name)', give it an address of the port's network with it, or "
+                + "mend what is said of the networks (godwit subnet show, godwit broadcast-domain show)",
+            target: "location.home_port.name"
+        )
+    }
+
     // MARK: - Broadcast domains
 
     /// Writes the record of a broadcast domain.

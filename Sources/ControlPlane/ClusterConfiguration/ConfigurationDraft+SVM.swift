@@ -162,6 +162,7 @@ extension ConfigurationDraft {
             throw .notFound("node", node.description, target: "location.home_node")
         }
         try requirePortOfIPSpace(record)
+        try requirePortOfNetwork(record)
         let siblings = snapshot.lifs(of: record.svm).filter { $0.uuid != record.uuid }
         try unique(record.name, "LIF", siblings.contains { $0.name == record.name })
         guard siblings.count < ConfigurationLimits.lifsPerSVMMax else {

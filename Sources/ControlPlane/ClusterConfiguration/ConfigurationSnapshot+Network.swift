@@ -91,7 +91,7 @@ extension ConfigurationSnapshot {
     }
 
     /// The broadcast domain of the port that a LIF should be on, or that it is on.
-    private func domain(of lif: LIFRecord) -> BroadcastDomainRecord? {
+    func domain(of lif: LIFRecord) -> BroadcastDomainRecord? {
         lif.ports.lazy.compactMap { self.broadcastDomain(of: $0) }.first
     }
 }
