@@ -108,86 +108,56 @@ private func record(attempt: UInt64 = 0, state: SourceState = .prepared) -> Sour
 
 // MARK: - The master over nodes in memory
 
-/// The nodes of a cluster as a master sees them: each keeps what it was asked, and one may be away.
-private final class MemoryNodes: GroupNodeDirectory {
-    struct Node: GroupNode {
-        let uuid: ObjectUUID
-        let nodes: MemoryNodes
+/// Nodes with a gate each, to which they admit masters.
+private struct GatedNodes {
+    private final class Gates: Sendable {
+        /// Whether the gate of a node is open, and what it has seen of masters.
+        let gates = Mutex<[ObjectUUID: (isOpen: Bool, fence: GroupFence)]>([:])
 
-        func send(_ call: GroupCall) async throws -> GroupReply { try nodes.execute(call, on: uuid) }
-    }
-
-    let calls = Mutex<[(node: ObjectUUID, call: GroupCall)]>([])
-    let away = Mutex<Set<ObjectUUID>>([])
-    /// Whether the gate of a node is open, and what it has seen of masters.
-    let gates = Mutex<[ObjectUUID: (isOpen: Bool, fence: GroupFence)]>([:])
-
-    func node(_ uuid: ObjectUUID) async throws -> any GroupNode { Node(uuid: uuid, nodes: self) }
-
-    func execute(_ call: GroupCall, on node: ObjectUUID) throws -> GroupReply {
-        guard !away.withLock({ $0.contains(node) }) else {
-            throw MigrateError(.nodeAway, "away", remedy: "")
-        }
-        calls.withLock { $0.append((node, call)) }
-        return try gates.withLock { gates in
-            var gate = gates[node] ?? (isOpen: true, fence: GroupFence())
-            defer { gates[node] = gate }
-            if let authority = call.authority { try gate.fence.admit(authority) }
-            switch call.step {
-            case .hold(let attempt):
-                try gate.fence.admitHold(call.authority!, attempt: attempt)
-                gate.isOpen = false
-            case .reopen(let attempt):
-                try gate.fence.admitReopening(call.authority!, attempt: attempt)
-                gate.isOpen = true
-            case .drain, .flush: return GroupReply(.drained(true))
-            case .exportState(let marks):
-                let known = marks.first { $0.face == node.low }?.position ?? 0
-                let mark = ProtocolStateMark(face: node.low, position: known + 1)
-                return GroupReply(.exported(mark), attachment: [UInt8(node.low), UInt8(known)])
-            case .mirrorStates: return GroupReply(.mirrorStates(call.volumes.map { _ in .inSync }))
-            case .lastAnswers: return GroupReply(.answers([]))
-            case .describe:
-                let uses = call.volumes.map { VolumeUse(msid: $0, usedBytes: $0.rawValue) }
-                return GroupReply(.described(uses, connectionCount: node.low))
-            default: break
+        func answer(_ call: GroupCall, on node: ObjectUUID) throws -> GroupReply {
+            try gates.withLock { gates in
+                var gate = gates[node] ?? (isOpen: true, fence: GroupFence())
+                defer { gates[node] = gate }
+                if let authority = call.authority { try gate.fence.admit(authority) }
+                switch call.step {
+                case .hold(let attempt):
+                    try gate.fence.admitHold(call.authority!, attempt: attempt)
+                    gate.isOpen = false
+                case .reopen(let attempt):
+                    try gate.fence.admitReopening(call.authority!, attempt: attempt)
+                    gate.isOpen = true
+                case .drain, .flush: return GroupReply(.drained(true))
+                case .exportState(let marks):
+                    let known = marks.first { $0.face == node.low }?.position ?? 0
+                    let mark = ProtocolStateMark(face: node.low, position: known + 1)
+                    return GroupReply(.exported(mark), attachment: [UInt8(node.low), UInt8(known)])
+                case .mirrorStates: return GroupReply(.mirrorStates(call.volumes.map { _ in .inSync }))
+                case .lastAnswers: return GroupReply(.answers([]))
+                case .describe:
+                    let uses = call.volumes.map { VolumeUse(msid: $0, usedBytes: $0.rawValue) }
+                    return GroupReply(.described(uses, connectionCount: node.low))
+                default: break
+                }
+                return GroupReply()
             }
-            return GroupReply()
         }
     }
 
-    var openGates: [ObjectUUID] { gates.withLock { $0.filter(\.value.isOpen).keys.sorted() } }
-    var steps: [GroupStep] { calls.withLock { $0.map(\.call.step) } }
+    private let gates: Gates
+    let memory: MemoryNodes
+
+    init() {
+        let gates = Gates()
+        self.gates = gates
+        memory = MemoryNodes { try gates.answer($0, on: $1) }
+    }
+
+    var openGates: [ObjectUUID] { gates.gates.withLock { $0.filter(\.value.isOpen).keys.sorted() } }
 }
 
 /// A cluster of three nodes with an SVM of six volumes and three LIFs on them, as the first node sees it.
 private func cluster(_ database: any ReplicatedDatabase) async throws -> StorageController {
-    let store = ConfigurationStore(database)
-    let endpoint = { (port: Int) in NetworkEndpoint(address: "127.0.0.1", port: port) }
-    _ = try await store.change(as: .system) { draft throws(ManagementError) in
-        try draft.putCluster(ClusterRecord(uuid: ObjectUUID(high: 4, low: 4), name: "alpha"))
-        for (index, uuid) in nodeUUIDs.enumerated() {
-            try draft.putNode(
-                NodeRecord(
-                    uuid: uuid,
-                    name: "alpha-0\(index + 1)",
-                    management: endpoint(8_000 + index),
-                    replication: endpoint(8_100 + index),
-                    replicationSecret: "secret-\(index)",
-                    interconnect: endpoint(8_200 + index),
-                    interconnectSecret: "other-\(index)"
-                )
-            )
-            try draft.putAggregate(
-                AggregateRecord(
-                    uuid: ObjectUUID(high: 5, low: uuid.low),
-                    name: "aggr\(index + 1)",
-                    node: uuid,
-                    directory: "/aggregates/\(index)",
-                    capacityBytes: 1 << 40
-                )
-            )
-        }
+    try await MemoryCluster.make("alpha", of: nodeUUIDs, in: database) { draft throws(ManagementError) in
         try draft.putSVM(
             SVMRecord(uuid: svm, name: "svm", state: .running, handleKey: HandleKey(first: 1, second: 2)),
             defaultPolicyIdentifier: 7
@@ -199,7 +169,7 @@ private func cluster(_ database: any ReplicatedDatabase) async throws -> Storage
                     name: "v\(index)",
                     msid: VolumeMSID(rawValue: UInt64(100 + index)),
                     svm: svm,
-                    aggregate: ObjectUUID(high: 5, low: nodeUUIDs[index % 3].low),
+                    aggregate: MemoryCluster.aggregate(of: nodeUUIDs[index % 3]),
                     sizeBytes: 1 << 30,
                     junctionPath: "/v\(index)"
                 )
@@ -218,41 +188,33 @@ private func cluster(_ database: any ReplicatedDatabase) async throws -> Storage
             )
         }
     }
-    let own = try await store.snapshot().nodes[0]
-    return StorageController(
-        store: store,
-        node: own,
-        environment: .system,
-        logger: Logger(label: "group", factory: { _ in SwiftLogNoOpLogHandler() }),
-        makeService: { _ in preconditionFailure("nothing is served here") }
-    )
 }
 
-private func master(_ controller: StorageController, _ nodes: MemoryNodes) -> any SourceStorage {
+private func master(_ controller: StorageController, _ nodes: GatedNodes) -> any SourceStorage {
     let executor = GroupExecutor(controller, waiting: .system)
-    return SourceGroup(Group(controller, nodes), executor).acting(as: authority())
+    return SourceGroup(Group(controller, nodes.memory), executor).acting(as: authority())
 }
 
 @Suite struct SourceGroupTests {
     @Test func eachNodeIsAskedOnceForItsVolumes() async throws {
-        let nodes = MemoryNodes()
+        let nodes = GatedNodes()
         let storage = master(try await cluster(InMemoryDatabase()), nodes)
         try await storage.takeSnapshot(OperationSnapshot(uuid: operation, name: "s"), of: svm)
-        let calls = nodes.calls.withLock { $0.sorted { $0.node < $1.node } }
+        let calls = nodes.memory.calls.withLock { $0.sorted { $0.node < $1.node } }
         #expect(calls.map(\.node) == nodeUUIDs)
         #expect(calls.map { $0.call.volumes.map(\.rawValue) } == [[100, 103], [101, 104], [102, 105]])
     }
 
     @Test func executingNodesDrainBeforeConnectionsAreFlushed() async throws {
-        let nodes = MemoryNodes()
+        let nodes = GatedNodes()
         let storage = master(try await cluster(InMemoryDatabase()), nodes)
         #expect(try await storage.drainGate(of: svm, withinMilliseconds: 1_000))
-        let isDrain = nodes.steps.map { if case .drain = $0 { true } else { false } }
+        let isDrain = nodes.memory.steps.map { if case .drain = $0 { true } else { false } }
         #expect(isDrain == [true, true, true, false, false, false])
     }
 
     @Test func eachNodeHasAMarkOfItsOwn() async throws {
-        let nodes = MemoryNodes()
+        let nodes = GatedNodes()
         let storage = master(try await cluster(InMemoryDatabase()), nodes)
         let (first, marks) = try await storage.exportProtocolState(of: svm, since: [])
         #expect(try ProtocolStateParts.parts(of: first) == [[1, 0], [2, 0], [3, 0]])
@@ -261,20 +223,20 @@ private func master(_ controller: StorageController, _ nodes: MemoryNodes) -> an
     }
 
     @Test func gatesAreReopenedWhereverTheyCanBe() async throws {
-        let nodes = MemoryNodes()
+        let nodes = GatedNodes()
         let storage = master(try await cluster(InMemoryDatabase()), nodes)
         try await storage.holdGate(of: svm, attempt: 1)
         #expect(nodes.openGates.isEmpty)
-        nodes.away.withLock { $0 = [nodeUUIDs[0]] }
+        nodes.memory.away.withLock { $0 = [nodeUUIDs[0]] }
         #expect(await kind { try await storage.reopenGate(of: svm, attempt: 1) } == .nodeAway)
         #expect(nodes.openGates == [nodeUUIDs[1], nodeUUIDs[2]])
-        nodes.away.withLock { $0 = [] }
+        nodes.memory.away.withLock { $0 = [] }
         try await storage.reopenGate(of: svm, attempt: 1)
         #expect(nodes.openGates == nodeUUIDs)
     }
 
     @Test func aDescriptionNamesTheNodeOfEachVolume() async throws {
-        let nodes = MemoryNodes()
+        let nodes = GatedNodes()
         let found = try await master(try await cluster(InMemoryDatabase()), nodes).describe(svmName: "svm")
         let description = try #require(found?.description)
         #expect(description.volumes.map(\.source.nodeName) == (0..<6).map { "alpha-0\($0 % 3 + 1)" })
@@ -296,7 +258,7 @@ private final class Peers: Sendable {
 
 /// The source's side of both nodes over one database: what one is asked it passes on to the owner.
 private final class SourceNodes: Sendable {
-    let nodes = MemoryNodes()
+    let nodes = GatedNodes()
     private let sources: [MigrateSource]
 
     private struct Passing: SourceStorage {
@@ -352,7 +314,7 @@ private final class SourceNodes: Sendable {
 
     init(_ controller: StorageController, _ database: any ReplicatedDatabase) {
         let executor = GroupExecutor(controller, waiting: .system)
-        let base = SourceGroup(Group(controller, nodes), executor)
+        let base = SourceGroup(Group(controller, nodes.memory), executor)
         let others = others
         sources = nodeUUIDs.prefix(2).map { node in
             MigrateSource(

@@ -2,7 +2,6 @@ import ClusterConfiguration
 import Environment
 import GroupControl
 import Identity
-import Logging
 import MigrateOperation
 import Orchestrator
 import ReplicatedDatabase
@@ -17,39 +16,29 @@ import Testing
     private static let svm = ObjectUUID(high: 2, low: 2)
     private static let hardware = "02:00:00:00:00:aa"
 
-    /// Nodes in memory: the second one is of an older version, the third does not answer.
-    private final class MemoryNodes: GroupNodeDirectory {
-        let asked = Mutex<[GroupStep]>([])
-
-        struct Node: GroupNode {
-            let uuid: ObjectUUID
-            let nodes: MemoryNodes
-
-            func send(_ call: GroupCall) async throws -> GroupReply {
-                nodes.asked.withLock { $0.append(call.step) }
-                switch call.step {
-                case .survey:
-                    return GroupReply(.survey(try InterfaceGroupTests.survey(of: uuid)))
-                case .probePorts where uuid == InterfaceGroupTests.nodes[1]:
-                    throw MigrateError(.wrongVersion, "the request cannot be read", remedy: "run the same version")
-                case .probePorts where uuid == InterfaceGroupTests.nodes[2]:
-                    throw MigrateError(.nodeAway, "it does not answer", remedy: "")
-                case .probePorts(let addresses, _):
-                    let heard = addresses.contains("10.0.1.10") ? ["10.0.1.10": [InterfaceGroupTests.hardware]] : [:]
-                    return GroupReply(
-                        .ports(
-                            ["eth0", "eth1"].map { name in
-                                let port = NodePort(uuid: uuid, name: name, hardwareAddress: "02:00:00:00:00:01")
-                                return ProbedPort(port, answers: name == "eth0" ? heard : [:])
-                            }
-                        )
+    /// Nodes of which the second one is of an older version, and the third does not answer when it is asked for its ports.
+    private static func memoryNodes() -> MemoryNodes {
+        MemoryNodes { call, uuid in
+            switch call.step {
+            case .survey:
+                return GroupReply(.survey(try survey(of: uuid)))
+            case .probePorts where uuid == nodes[1]:
+                throw MigrateError(.wrongVersion, "the request cannot be read", remedy: "run the same version")
+            case .probePorts where uuid == nodes[2]:
+                throw MigrateError(.nodeAway, "it does not answer", remedy: "")
+            case .probePorts(let addresses, _):
+                let heard = addresses.contains("10.0.1.10") ? ["10.0.1.10": [hardware]] : [:]
+                return GroupReply(
+                    .ports(
+                        ["eth0", "eth1"].map { name in
+                            let port = NodePort(uuid: uuid, name: name, hardwareAddress: "02:00:00:00:00:01")
+                            return ProbedPort(port, answers: name == "eth0" ? heard : [:])
+                        }
                     )
-                default: return GroupReply()
-                }
+                )
+            default: return GroupReply()
             }
         }
-
-        func node(_ uuid: ObjectUUID) async throws -> any GroupNode { Node(uuid: uuid, nodes: self) }
     }
 
     /// What a node could take; the first one has by far the most room.
@@ -61,42 +50,7 @@ import Testing
     }
 
     private func destination(_ nodes: MemoryNodes) async throws -> DestinationGroup {
-        let database = InMemoryDatabase()
-        let store = ConfigurationStore(database)
-        let endpoint = { (port: Int) in NetworkEndpoint(address: "127.0.0.1", port: port) }
-        _ = try await store.change(as: .system) { draft throws(ManagementError) in
-            try draft.putCluster(ClusterRecord(uuid: ObjectUUID(high: 4, low: 4), name: "beta"))
-            for (index, uuid) in Self.nodes.enumerated() {
-                try draft.putNode(
-                    NodeRecord(
-                        uuid: uuid,
-                        name: "beta-0\(index + 1)",
-                        management: endpoint(8_000 + index),
-                        replication: endpoint(8_100 + index),
-                        replicationSecret: "secret",
-                        interconnect: endpoint(8_200 + index),
-                        interconnectSecret: "other"
-                    )
-                )
-                try draft.putAggregate(
-                    AggregateRecord(
-                        uuid: ObjectUUID(high: 5, low: uuid.low),
-                        name: "aggr\(index + 1)",
-                        node: uuid,
-                        directory: "/aggregates/\(index)",
-                        capacityBytes: 1 << 40
-                    )
-                )
-                draft.also(.put(key: ConfigurationKeys.session(ofNodeNamed: "beta-0\(index + 1)"), value: [1]))
-            }
-        }
-        let controller = StorageController(
-            store: store,
-            node: try await store.snapshot().nodes[0],
-            environment: .system,
-            logger: Logger(label: "group", factory: { _ in SwiftLogNoOpLogHandler() }),
-            makeService: { _ in preconditionFailure("nothing is served here") }
-        )
+        let controller = try await MemoryCluster.make("beta", of: Self.nodes, areUp: true, in: InMemoryDatabase())
         return DestinationGroup(Group(controller, nodes), GroupExecutor(controller, waiting: .system))
     }
 
@@ -114,42 +68,36 @@ import Testing
             )
         }
         let lifs = [lif(1, "10.0.1.10", 24), lif(2, "127.0.1.1", nil)]
-        return SVMDescription(
-            uuid: Self.svm,
-            name: "svm",
-            clusterName: "alpha",
-            clusterUUID: ObjectUUID(high: 4, low: 5),
-            protocolVersion: migrateProtocolVersion,
-            services: [],
-            volumes: [
-                VolumeDescription(
-                    uuid: ObjectUUID(high: 6, low: 1),
-                    name: "one",
-                    msid: VolumeMSID(rawValue: 100),
-                    sizeBytes: 1 << 30,
-                    isSpaceGuaranteed: false,
-                    usedBytes: 1 << 20,
-                    source: VolumeSource(
-                        nodeName: "alpha-01",
-                        endpoint: PeerEndpoint(address: "127.0.0.1", port: 1),
-                        secret: "secret"
-                    )
+        var description = MemoryCluster.description(of: svm)
+        description.volumes = [
+            VolumeDescription(
+                uuid: ObjectUUID(high: 6, low: 1),
+                name: "one",
+                msid: VolumeMSID(rawValue: 100),
+                sizeBytes: 1 << 30,
+                isSpaceGuaranteed: false,
+                usedBytes: 1 << 20,
+                source: VolumeSource(
+                    nodeName: "alpha-01",
+                    endpoint: PeerEndpoint(address: "127.0.0.1", port: 1),
+                    secret: "secret"
                 )
-            ],
-            interfaces: lifs.map {
-                InterfaceDescription(
-                    name: $0.name,
-                    address: $0.address,
-                    port: $0.port,
-                    holder: $0.prefixLength.map { _ in InterfaceHolder(hardwareAddresses: [Self.hardware]) }
-                )
-            },
-            configuration: SVMConfiguration(svm: svm, exportPolicies: [], volumes: [], interfaces: lifs)
-        )
+            )
+        ]
+        description.interfaces = lifs.map {
+            InterfaceDescription(
+                name: $0.name,
+                address: $0.address,
+                port: $0.port,
+                holder: $0.prefixLength.map { _ in InterfaceHolder(hardwareAddresses: [Self.hardware]) }
+            )
+        }
+        description.configuration.interfaces = lifs
+        return description
     }
 
     @Test func thePrecheckPlacesEveryInterfaceAndSaysWhy() async throws {
-        let found = try await destination(MemoryNodes()).precheck(description(), MigrationOptions())
+        let found = try await destination(Self.memoryNodes()).precheck(description(), MigrationOptions())
         #expect(found.findings.isEmpty)
         #expect(
             found.svm.interfaces.map(\.destination) == [
@@ -165,14 +113,14 @@ import Testing
     }
 
     @Test func whatIsPlacedIsNotPlacedAgain() async throws {
-        let nodes = MemoryNodes()
+        let nodes = Self.memoryNodes()
         let destination = try await destination(nodes)
         var svm = try await destination.precheck(description(), MigrationOptions()).svm
         svm.interfaces[0].destination?.port = "eth1"
-        nodes.asked.withLock { $0 = [] }
+        nodes.calls.withLock { $0 = [] }
         let again = try await destination.placeInterfaces(of: svm, MigrationOptions())
         #expect(again.interfaces == svm.interfaces && again.decisions.isEmpty)
-        #expect(nodes.asked.withLock { $0.isEmpty })
+        #expect(nodes.steps.isEmpty)
         // A place on a node that is not here any more is chosen anew.
         svm.interfaces[0].destination?.node = ObjectUUID(high: 3, low: 9)
         let anew = try await destination.placeInterfaces(of: svm, MigrationOptions())
@@ -180,7 +128,7 @@ import Testing
     }
 
     @Test func choicesAndIPSpacesThatAreNotHereAreFound() async throws {
-        let destination = try await destination(MemoryNodes())
+        let destination = try await destination(Self.memoryNodes())
         var options = MigrationOptions()
         options.interfaces = [
             InterfaceChoice(interface: "lif1", node: Self.nodes[3], port: "eth0"),
@@ -201,15 +149,13 @@ import Testing
     }
 
     @Test func withoutChecksNobodyIsAskedFor() async throws {
-        let nodes = MemoryNodes()
+        let nodes = Self.memoryNodes()
         var options = MigrationOptions()
         options.skipsNetworkChecks = true
         let found = try await destination(nodes).precheck(description(), options)
         #expect(found.svm.interfaces[0].destination == InterfacePlace(node: Self.nodes[0], port: "eth1"))
         #expect(
-            nodes.asked.withLock { steps in
-                steps.contains { if case .probePorts(let addresses, _) = $0 { addresses.isEmpty } else { false } }
-            }
+            nodes.steps.contains { if case .probePorts(let addresses, _) = $0 { addresses.isEmpty } else { false } }
         )
     }
 

@@ -41,13 +41,7 @@ struct ConfigurationStoreTests {
     }
 
     private func code(_ body: (inout ConfigurationDraft) throws(ManagementError) -> Void) async -> String? {
-        do {
-            _ = try await store.change(as: .user, body)
-            return nil
-        } catch {
-            #expect(!error.remedy.isEmpty)
-            return error.code
-        }
+        await store.refusal(body)
     }
 
     @Test func recordsComeBackAsTheyWere() async throws {

@@ -7,20 +7,9 @@ import Testing
 struct NetworkObjectTests {
     private let database = InMemoryDatabase()
     private var store: ConfigurationStore { ConfigurationStore(database) }
-    private static let nodes = ["a", "b", "c"].enumerated().map { index, name in
-        NodeRecord(
-            uuid: ObjectUUID(high: 3, low: UInt64(index + 1)),
-            name: name,
-            management: NetworkEndpoint(address: "127.0.0.1", port: 1000 + index),
-            replication: NetworkEndpoint(address: "127.0.0.1", port: 2000 + index),
-            replicationSecret: "secret",
-            interconnect: NetworkEndpoint(address: "127.0.0.1", port: 3000 + index),
-            interconnectSecret: "secret",
-            partners: name == "b" ? ["a"] : nil
-        )
-    }
+    private static let nodes = ThreeNodes.make(partners: ["b": ["a"]])
     private static let (a, b, c) = (nodes[0].uuid, nodes[1].uuid, nodes[2].uuid)
-    private static let svm = ObjectUUID(high: 2, low: 1)
+    private static let svm = ThreeNodes.svm
     private static let space = IPSpaceRecord(uuid: ObjectUUID(high: 9, low: 1), name: "blue")
 
     private func domain(
@@ -69,23 +58,13 @@ struct NetworkObjectTests {
 
     private func populate() async throws {
         _ = try await store.change(as: .user) { draft throws(ManagementError) in
-            for node in Self.nodes { try draft.putNode(node) }
-            try draft.putSVM(
-                SVMRecord(uuid: Self.svm, name: "tenant", state: .running, handleKey: HandleKey(first: 1, second: 2)),
-                defaultPolicyIdentifier: 7
-            )
+            try ThreeNodes.put(Self.nodes, in: &draft)
             try draft.putIPSpace(Self.space)
         }
     }
 
     private func code(_ body: (inout ConfigurationDraft) throws(ManagementError) -> Void) async -> String? {
-        do {
-            _ = try await store.change(as: .user, body)
-            return nil
-        } catch {
-            #expect(!error.remedy.isEmpty)
-            return error.code
-        }
+        await store.refusal(body)
     }
 
     private func code(_ record: BroadcastDomainRecord) async -> String? {

@@ -2,7 +2,6 @@ import ClusterConfiguration
 import Environment
 import Foundation
 import Identity
-import Logging
 import Performance
 import ReplicatedDatabase
 import StorageControl
@@ -13,35 +12,6 @@ import VolumeEngine
 /// Samples of a node: written, kept over restarts, and made good when the database was away.
 @Suite("Statistics of a node", .serialized)
 struct StatisticsTests {
-    /// A database that can be away.
-    private final class AwayDatabase: ReplicatedDatabase {
-        let isAway = Mutex(false)
-        let database = InMemoryDatabase()
-
-        private func answer() throws(DatabaseError) {
-            if isAway.withLock({ $0 }) { throw DatabaseError(.unavailable, "nobody answers") }
-        }
-
-        func get(_ key: String) async throws(DatabaseError) -> DatabaseRecord? {
-            try answer()
-            return try await database.get(key)
-        }
-        func range(prefix: String) async throws(DatabaseError) -> (records: [DatabaseRecord], revision: Int64) {
-            try answer()
-            return try await database.range(prefix: prefix)
-        }
-        func transact(
-            when conditions: [DatabaseCondition],
-            _ changes: [DatabaseChange]
-        ) async throws(DatabaseError) -> TransactionOutcome {
-            try answer()
-            return try await database.transact(when: conditions, changes)
-        }
-        func watch(prefix: String, after revision: Int64) -> AsyncThrowingStream<WatchEvent, any Error> {
-            database.watch(prefix: prefix, after: revision)
-        }
-    }
-
     /// A clock that goes as it is told.
     private final class Clock: Sendable {
         let seconds = Atomic<UInt64>(1_000_000)
@@ -60,31 +30,8 @@ struct StatisticsTests {
     private func start(_ directory: String, _ database: any ReplicatedDatabase, _ clock: Clock) async throws
         -> StorageController
     {
-        let store = ConfigurationStore(database)
-        let endpoint = NetworkEndpoint(address: "127.0.0.1", port: 1)
-        let node = try await StorageController.register(
-            clusterName: "alpha",
-            nodeName: "alpha-01",
-            management: endpoint,
-            replication: endpoint,
-            in: store,
-            environment: clock.environment
-        )
-        let controller = StorageController(
-            store: store,
-            node: node,
-            environment: clock.environment,
-            logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }),
-            makeService: { _ in RecordingService() }
-        )
-        try await controller.open([
-            AggregateSetting(
-                name: "aggr1",
-                directory: directory + "/aggr1",
-                capacityBytes: 1 << 30,
-                tier: .performance
-            )
-        ])
+        let environment = clock.environment
+        let controller = try await OneNode.open(in: directory, on: database, environment, tier: .performance)
         try await controller.startServices()
         controller.beginStatistics()
         return controller
@@ -98,7 +45,7 @@ struct StatisticsTests {
     @Test func samplesAreKeptAndNothingIsLost() async throws {
         let directory = FileManager.default.temporaryDirectory.appending(path: "godwit-\(UUID().uuidString)").path
         defer { try? FileManager.default.removeItem(atPath: directory) }
-        let (database, clock) = (AwayDatabase(), Clock())
+        let (database, clock) = (FailingDatabase(), Clock())
         var controller = try await start(directory, database, clock)
         let aggregate = try #require(try await controller.store.snapshot().aggregates.first)
         #expect(aggregate.tier == .performance)

@@ -2,122 +2,22 @@ import ClusterConfiguration
 import Environment
 import Foundation
 import Identity
-import Logging
 import ReplicatedDatabase
-import Replication
 import StorageControl
 import Synchronization
 import Testing
 import VolumeEngine
-
-/// A face that keeps what it was told, and refuses addresses that are marked as taken.
-final class RecordingService: ClientService {
-    private struct State {
-        var configuration: ServiceConfiguration?
-        var endpoints: [NetworkEndpoint] = []
-        var terms: [NetworkEndpoint: LIFTerm] = [:]
-        var isHeld = false
-        var isClosed = false
-    }
-
-    static let takenPort = 9
-    private let state = Mutex(State())
-
-    var boundEndpoints: [NetworkEndpoint] { state.withLock { $0.endpoints } }
-    var isHeld: Bool { state.withLock { $0.isHeld } }
-    var isClosed: Bool { state.withLock { $0.isClosed } }
-    var volumeNames: [String] { state.withLock { $0.configuration?.volumes.map(\.record.name) ?? [] } }
-
-    func configure(_ configuration: ServiceConfiguration) { state.withLock { $0.configuration = configuration } }
-    func bind(_ endpoint: NetworkEndpoint, on link: String?, for term: LIFTerm) async throws {
-        guard endpoint.port != Self.takenPort else {
-            throw ManagementError(.conflict, "address_in_use", "\(endpoint) is taken", remedy: "use another port")
-        }
-        state.withLock { state in
-            if !state.endpoints.contains(endpoint) { state.endpoints.append(endpoint) }
-            state.terms[endpoint] = term
-        }
-    }
-    func term(at endpoint: NetworkEndpoint) -> LIFTerm? { state.withLock { $0.terms[endpoint] } }
-    func unbind(_ endpoint: NetworkEndpoint) async { state.withLock { $0.endpoints.removeAll { $0 == endpoint } } }
-    var connectionCount: Int { 0 }
-    var answerAges: [ClientAnswers] { [] }
-    func hold() { state.withLock { $0.isHeld = true } }
-    func drained(withinMilliseconds: UInt64) async -> Bool { true }
-    var executingCount: Int { 0 }
-    func reopen() { state.withLock { $0.isHeld = false } }
-    func close() async {
-        state.withLock { state in
-            state.isClosed = true
-            state.endpoints = []
-        }
-    }
-    func exportProtocolState(since marks: [ProtocolStateMark]) -> (state: [UInt8], mark: ProtocolStateMark) {
-        ([], ProtocolStateMark(face: 0, position: 0))
-    }
-    func importProtocolState(_ state: [UInt8]) throws {}
-}
-
-/// A database that answers so many reads, and then no more until it is told to.
-private final class SilentDatabase: ReplicatedDatabase {
-    let answersLeft = Mutex(Int.max)
-    private let database = InMemoryDatabase()
-
-    private func answer() throws(DatabaseError) {
-        let isSilent = answersLeft.withLock { left in
-            if left > 0 { left -= 1 }
-            return left == 0
-        }
-        if isSilent { throw DatabaseError(.unavailable, "nobody answers") }
-    }
-
-    func get(_ key: String) async throws(DatabaseError) -> DatabaseRecord? {
-        try answer()
-        return try await database.get(key)
-    }
-    func range(prefix: String) async throws(DatabaseError) -> (records: [DatabaseRecord], revision: Int64) {
-        try answer()
-        return try await database.range(prefix: prefix)
-    }
-    func transact(
-        when conditions: [DatabaseCondition],
-        _ changes: [DatabaseChange]
-    ) async throws(DatabaseError) -> TransactionOutcome { try await database.transact(when: conditions, changes) }
-    func watch(prefix: String, after revision: Int64) -> AsyncThrowingStream<WatchEvent, any Error> {
-        database.watch(prefix: prefix, after: revision)
-    }
-}
 
 @Suite("Storage controller", .serialized)
 struct StorageControllerTests {
     /// A node on a directory of its own; `restart` is what a new process would do.
     private struct Node {
         let directory: String
-        let database = SilentDatabase()
+        let database = FailingDatabase()
         var store: ConfigurationStore { ConfigurationStore(database) }
 
         func start(holding: Set<ObjectUUID> = []) async throws -> StorageController {
-            let endpoint = NetworkEndpoint(address: "127.0.0.1", port: 1)
-            let node = try await StorageController.register(
-                clusterName: "alpha",
-                nodeName: "alpha-01",
-                management: endpoint,
-                replication: endpoint,
-                in: store,
-                environment: .system
-            )
-            var logger = Logger(label: "test")
-            logger.logLevel = .critical
-            let controller = StorageController(
-                store: store,
-                node: node,
-                environment: .system,
-                logger: logger,
-                makeService: { _ in RecordingService() }
-            )
-            try await controller.open([
-                AggregateSetting(name: "aggr1", directory: directory + "/aggr1", capacityBytes: 1 << 30)
-            ])
+            let controller = try await OneNode.open(in: directory, on: database)
             try await controller.startServices(holding: holding)
             return controller
         }
@@ -176,9 +76,9 @@ struct StorageControllerTests {
                 let svm = try await controller.createSVM(named: "tenant", comment: "")
                 try await controller.createVolume(try await volume("data", svm, controller))
                 await controller.stop()
-                node.database.answersLeft.withLock { $0 = answers }
+                node.database.readsLeft.withLock { $0 = answers }
                 let started = try? await node.start()
-                node.database.answersLeft.withLock { $0 = .max }
+                node.database.readsLeft.withLock { $0 = .max }
                 guard let started else { return }
                 controller = started
                 if controller.service(of: svm.uuid) == nil { unserved.withLock { $0 += 1 } }
