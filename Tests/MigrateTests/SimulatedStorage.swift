@@ -183,6 +183,9 @@ struct SimulatedDestination: DestinationStorage {
     ) async throws -> ConfigurationPosition {
         let position = ConfigurationPosition(operation: operation, revision: answer.revision)
         try world.deed("create-svm", process) { state in
+            if let tier = state.destinationTier, options.tier != tier, !state.destinationVolumesExist {
+                throw MigrateError(.refused, code: MigrateCode.noCapacity, "no room", remedy: "")
+            }
             let pending = ConfigurationPosition.pending(answer, asked: asked, current: state.destinationPosition)
             if let pending { state.destinationUpdates += pending }
             state.destinationExists = true
@@ -197,6 +200,11 @@ struct SimulatedDestination: DestinationStorage {
         try world.deed("placements", process) { _ in
             svm.volumes.reduce(into: [:]) { $0[$1.uuid] = ObjectUUID(high: 13, low: 13) }
         }
+    }
+    func objectsHere(of svm: SVMDescription) async throws -> ObjectsHere {
+        var here = ObjectsHere()
+        if world.state.withLock({ $0.destinationVolumesExist }) { here.volumes = Set(svm.volumes.map(\.uuid)) }
+        return here
     }
     func deleteMirrors(
         of svm: SVMDescription,

@@ -32,6 +32,8 @@ struct WorldState {
     var destinationVolumesExist = false
     var destinationInterfacesExist = false
     var destinationPosition: ConfigurationPosition?
+    /// The only tier on which there is room for its volume; nil for any.
+    var destinationTier: AggregateTier?
     /// Every update of the configuration that was applied, in order.
     var destinationUpdates: [ConfigurationUpdate] = []
     var destinationSnapshots: [ObjectUUID: Int] = [:]

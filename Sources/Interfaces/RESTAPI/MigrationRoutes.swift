@@ -15,6 +15,11 @@ package struct MigrationRoutes: RouteGroup {
     private let controller: StorageController
     private let jobs: JobManager
     private static let keys = ["uuid"]
+    /// What a start and a resume say of places.
+    private static let placeFields = [
+        "destination.volume_placement.aggregates", "destination.ipspace", "godwit.tier", "godwit.interface_placement",
+        "godwit.network_checks",
+    ]
     private static let path = "/api/svm/migrations"
     /// The operations that this cluster is the source of; the reference interface shows them on the destination only.
     private static let sourcePath = "/api/private/godwit/migration-sources"
@@ -204,17 +209,22 @@ package struct MigrationRoutes: RouteGroup {
             options.cutoverRetryMillisecondsMax = max(1, wait)
         }
         options.aggregates = try await aggregates(call)
-        if let tier = try call.string("godwit.tier") {
-            guard let known = AggregateTier(rawValue: tier) else {
-                throw Self.invalid(tier, "godwit.tier", "give performance or capacity")
-            }
-            options.tier = known
-        }
+        options.tier = try Self.tier(call) ?? nil
         let snapshot = try await controller.store.snapshot()
         options.ipSpace = try call.ipSpace(in: snapshot, "destination.ipspace")?.uuid
         options.interfaces = try Self.interfaceChoices(call, snapshot)
         if try call.bool("godwit.network_checks") == false { options.skipsNetworkChecks = true }
         return options
+    }
+
+    /// `godwit.tier`; nil when it is not given, and nil inside for any tier.
+    private static func tier(_ call: RESTCall) throws(ManagementError) -> AggregateTier?? {
+        guard let tier = try call.string("godwit.tier") else { return nil }
+        if tier == "any" { return .some(nil) }
+        guard let known = AggregateTier(rawValue: tier) else {
+            throw invalid(tier, "godwit.tier", "give performance, capacity or any")
+        }
+        return known
     }
 
     /// `godwit.interface_placement`: where the user wants interfaces, each with `name`, `node.name` and `port.name`.
@@ -271,14 +281,13 @@ package struct MigrationRoutes: RouteGroup {
         let operation = try call.uuid()
         _ = try await view(operation)
         let action = try call.required(call.query("action") ?? call.string("action"), "action")
-        let places = "destination.volume_placement.aggregates"
-        guard action == "resume" || call.body.values(at: places[...]).isEmpty else {
+        if action != "resume", let field = Self.placeFields.first(where: { call.body[path: $0] != nil }) {
             throw ManagementError(
                 .invalid,
                 "13173747",
-                "volumes can be placed anew only by 'resume'",
-                remedy: "leave \(places) out",
-                target: places
+                "places can be chosen anew only by 'resume'",
+                remedy: "leave \(field) out",
+                target: field
             )
         }
         switch action {
@@ -299,6 +308,11 @@ package struct MigrationRoutes: RouteGroup {
         options.throttleBytesPerSecond = try throttle(call)
         let aggregates = try await aggregates(call)
         if !aggregates.isEmpty { options.aggregates = aggregates }
+        options.tier = try Self.tier(call)
+        let snapshot = try await controller.store.snapshot()
+        options.ipSpace = try call.ipSpace(in: snapshot, "destination.ipspace")?.uuid
+        options.interfaces = try Self.interfaceChoices(call, snapshot)
+        options.checksNetwork = try call.bool("godwit.network_checks")
         return options
     }
 

@@ -121,6 +121,8 @@ package enum MigrateCode {
     package static let sourceRecordLost = "13174019"
     /// No port of the destination can take an interface of the SVM.
     package static let interfacePort = "13174030"
+    /// A choice of places comes too late: what it is about is there already.
+    package static let placedAlready = "13174031"
     /// A pause failed.
     package static let pauseFailed = "13173739"
     /// An abort failed.

@@ -43,6 +43,16 @@ extension DestinationGroup {
         return volumes.reduce(into: [:]) { if $1.state != .deleting { $0[$1.uuid] = $1.aggregate } }
     }
 
+    /// What of the SVM is here.
+    package func objectsHere(of svm: SVMDescription) async throws -> ObjectsHere {
+        let snapshot = try await group.controller.store.snapshot()
+        var here = ObjectsHere()
+        here.svm = snapshot.svm(svm.uuid)
+        here.volumes = Set(snapshot.volumes(of: svm.uuid).filter { $0.state != .deleting }.map(\.uuid))
+        here.interfaces = snapshot.lifs(of: svm.uuid)
+        return here
+    }
+
     /// Applies what the source has told: a baseline in one transaction, updates in one for each revision, each with the
     /// position that it leads to.
     package func replicate(

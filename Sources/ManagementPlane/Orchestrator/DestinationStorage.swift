@@ -52,6 +52,8 @@ package protocol DestinationStorage: Sendable {
     func settle(_ volumes: [ObjectUUID], of svm: SVMDescription) async throws
     /// The aggregates of the volumes that the SVM has here, by their identities.
     func placements(of svm: SVMDescription) async throws -> [ObjectUUID: ObjectUUID]
+    /// What of the SVM is here.
+    func objectsHere(of svm: SVMDescription) async throws -> ObjectsHere
     /// Deletes all that `replicate` made for the operation; an SVM that does not belong to it is left alone.
     func deleteSVM(_ svm: SVMDescription, for operation: ObjectUUID) async throws
     /// Transfers every snapshot of a volume up to and including one; resumes what was cut off.

@@ -2,21 +2,6 @@ import Environment
 package import Identity
 import MigrateOperation
 
-/// What a resume may choose anew; nil keeps what the operation has.
-package struct ResumeOptions: Equatable, Sendable {
-    /// Whether the cutover begins by itself.
-    package var isAutoCutover: Bool?
-    /// Whether the source is deleted by itself.
-    package var isAutoSourceCleanup: Bool?
-    /// Limit of all transfers together; 0 is unlimited.
-    package var throttleBytesPerSecond: UInt64?
-    /// Aggregates for volumes that have no place yet.
-    package var aggregates: [ObjectUUID]?
-
-    /// Keeps everything.
-    package init() {}
-}
-
 // What a user may ask of an operation. Each may be repeated; what does not fit the state is refused.
 extension Orchestrator {
     /// The user's cutover.
@@ -56,15 +41,21 @@ extension Orchestrator {
     /// The user's resume: from paused or failed, incremental and reconciled [159].
     package func resume(_ operation: ObjectUUID, _ options: ResumeOptions) async throws {
         let migration = try find(operation)
+        try Self.requireResumable(migration.record)
+        // Nothing is made while it stands still: what is here now is what is here when the record is changed.
+        let known =
+            options.isAboutPlaces
+            ? (
+                source: try await describedForResume(migration),
+                here: try await storage.objectsHere(of: migration.record.svm)
+            ) : nil
         let now = environment.wallClockNanoseconds()
         try await migration.update { record in
-            guard record.phase == .halted, record.pending == nil, record.state != .migrateAbortFailed else {
-                throw Self.refused(record, MigrateCode.wrongState, "be resumed", "resume from paused or failed")
-            }
+            try Self.requireResumable(record)
+            if let known { try record.choosePlaces(options, known.source, known.here) }
             if let choice = options.isAutoCutover { record.options.isAutoCutover = choice }
             if let choice = options.isAutoSourceCleanup { record.options.isAutoSourceCleanup = choice }
             if let choice = options.throttleBytesPerSecond { record.options.throttleBytesPerSecond = choice }
-            if let choice = options.aggregates { record.options.aggregates = choice }
             try record.apply(.beginSetup)
             record.isCutoverRequested = false
             record.cutoverFailures = 0
@@ -72,6 +63,25 @@ extension Orchestrator {
             record.currentAction = .resume
             record.times.lastResume = now
             record.enter(.setup)
+        }
+    }
+
+    private static func requireResumable(_ record: DestinationRecord) throws(MigrateError) {
+        guard record.phase == .halted, record.pending == nil, record.state != .migrateAbortFailed else {
+            throw refused(record, MigrateCode.wrongState, "be resumed", "resume from paused or failed")
+        }
+    }
+
+    /// The SVM as the source has it now: volumes and interfaces that it got lately have no place yet.
+    private func describedForResume(_ migration: Migration) async throws -> SVMDescription {
+        do {
+            guard case .description(let svm, _) = try await migration.ask(.refresh).answer else {
+                throw Migration.strangeAnswer("refresh")
+            }
+            return svm
+        } catch let error as MigrateError where error.kind == .notFound {
+            // The operation failed before the source knew of it.
+            return migration.record.svm
         }
     }
 

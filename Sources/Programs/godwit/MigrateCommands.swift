@@ -25,8 +25,7 @@ struct MigrateCommand: AsyncParsableCommand {
         var autoCutover = true
         @Option(help: "Delete the source after the integrity check (true), or wait for 'source-cleanup' (false).")
         var autoSourceCleanup = true
-        @Option(help: "Aggregates that may be used, with commas (default: all).") var aggrList: String?
-        @Option(help: "The tier that aggregates must have: performance or capacity (default: any).") var tier: String?
+        @OptionGroup var places: MigratePlaces
         @Option(help: "Limit of all transfers together in KB/s; 0 is unlimited.") var throttle: Int64 = 0
         @Option(help: "Milliseconds that clients may be held before the cutover is undone (default: 5000).")
         var holdBudgetMs: Int64?
@@ -38,41 +37,24 @@ struct MigrateCommand: AsyncParsableCommand {
         var cutoverAttempts: Int64?
         @Option(help: "Milliseconds between cutovers that were undone (default: 500, doubling up to 30000).")
         var cutoverRetryMs: Int64?
-        @Option(help: "The IP space here that it comes to (default: the one with the name of the source's).")
-        var ipspace: String?
-        @Option(
-            name: .customLong("lif"),
-            help: "Where a LIF goes, as LIF=NODE:PORT; may be given for several (default: what the network tells)."
-        )
-        var lifs: [String] = []
-        @Flag(help: "Choose ports by name and subnet, without asking the networks who answers there.")
-        var noNetworkChecks = false
         @Flag(help: "Only run the pre-checks.") var checkOnly = false
         @Flag(help: "Watch it until it ends.") var watch = false
 
         func run() async throws {
-            let aggregates = aggrList.map { list in
-                JSONValue.array(list.split(separator: ",").map { .fields(["name": .string(String($0))]) })
-            }
             let choices: [(String, Int64?)] = [
                 ("hold_budget_ms", holdBudgetMs), ("ready_transfers", readyTransfers),
                 ("pre_commit_budget_ms", preCommitBudgetMs), ("cutover_attempts", cutoverAttempts),
                 ("cutover_retry_ms", cutoverRetryMs),
             ]
             var given = choices.compactMap { name, value in value.map { (key: name, value: JSONValue.int($0)) } }
-            if let tier { given.append((key: "tier", value: .string(tier))) }
-            if !lifs.isEmpty { given.append((key: "interface_placement", value: .array(try lifs.map(Self.place)))) }
-            if noNetworkChecks { given.append((key: "network_checks", value: .bool(false))) }
-            let destination = JSONValue.fields([
-                "volume_placement": aggregates.map { .fields(["aggregates": $0]) }, "ipspace": named(ipspace),
-            ])
+            given += try places.fields()
             let body = JSONValue.fields([
                 "source": .fields([
                     "svm": .fields(["name": .string(svm)]), "cluster": .fields(["name": .string(sourceCluster)]),
                 ]),
                 "auto_cutover": .bool(autoCutover), "auto_source_cleanup": .bool(autoSourceCleanup),
                 "check_only": .bool(checkOnly), "throttle": .int(throttle),
-                "destination": aggregates == nil && ipspace == nil ? nil : destination,
+                "destination": places.destination,
                 "godwit": given.isEmpty ? nil : .object(given),
             ])
             let client = options.client
@@ -108,18 +90,6 @@ struct MigrateCommand: AsyncParsableCommand {
                 }
                 throw error
             }
-        }
-
-        /// `LIF=NODE:PORT` in the words of REST.
-        private static func place(_ text: String) throws -> JSONValue {
-            let parts = text.split(separator: "=", maxSplits: 1).map(String.init)
-            guard parts.count == 2, let port = try PortCommand.ports(parts[1]).first else {
-                throw ValidationError("'\(text)' does not say where a LIF goes; give LIF=NODE:PORT")
-            }
-            return .fields([
-                "name": .string(parts[0]), "node": named(port[path: "node.name"]?.plain),
-                "port": named(port[path: "name"]?.plain),
-            ])
         }
     }
 
@@ -179,7 +149,10 @@ struct MigrateCommand: AsyncParsableCommand {
     struct Resume: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Goes on with an operation that is paused or failed.",
-            discussion: "Only what has changed is transferred. What is not given stays as it was."
+            discussion: """
+                Only what has changed is transferred. What is not given stays as it was. Places can be chosen for what is not \
+                on this cluster yet: after a failure for want of one, or when the source has got a volume or LIF since.
+                """
         )
         @OptionGroup var options: GlobalOptions
         @Option(help: "The SVM.") var svm: String
@@ -187,13 +160,16 @@ struct MigrateCommand: AsyncParsableCommand {
         @Option(help: "Delete the source by itself (true), or wait for 'source-cleanup' (false).")
         var autoSourceCleanup: Bool?
         @Option(help: "Limit of all transfers together in KB/s; 0 is unlimited.") var throttle: Int64?
+        @OptionGroup var places: MigratePlaces
         @Flag(help: "Watch it until it ends.") var watch = false
 
         func run() async throws {
+            let given = try places.fields()
             let body = JSONValue.fields([
                 "auto_cutover": autoCutover.map { .bool($0) },
                 "auto_source_cleanup": autoSourceCleanup.map { .bool($0) },
-                "throttle": throttle.map { .int($0) },
+                "throttle": throttle.map { .int($0) }, "destination": places.destination,
+                "godwit": given.isEmpty ? nil : .object(given),
             ])
             try await MigrateCommand.act("resume", svm, options, watch, body)
         }
