@@ -1,6 +1,7 @@
 import ClusterConfiguration
 import Identity
 import ReplicatedDatabase
+import TestKit
 import Testing
 
 @Suite("Configuration store")
@@ -178,5 +179,29 @@ struct ConfigurationStoreTests {
         let record = #"{"formatVersion":2,"name":"c","uuid":"00000000-0000-0000-0000-000000000001"}"#
         _ = try await database.transact(when: [], [.put(key: "configuration/cluster", value: [UInt8](record.utf8))])
         await #expect { try await store.snapshot() } throws: { ($0 as? ManagementError)?.code == "record_too_new" }
+    }
+
+    /// A change beside a record that changes meanwhile is tried again, with what that says now.
+    @Test func aChangeBesideAnotherRecordSeesItAsItIsWhenItHappens() async throws {
+        let (racing, key) = (InterruptedDatabase(), "migrate/some")
+        let store = ConfigurationStore(racing)
+        let write = { @Sendable (value: UInt8) in
+            _ = try await racing.database.transact(when: [], [.put(key: key, value: [value])])
+        }
+        try await write(1)
+        racing.interrupt { try await write(2) }
+        var seen: [[UInt8]] = []
+        _ = try await store.change(as: .system, beside: key) { draft, record throws(ManagementError) in
+            seen.append(record?.value ?? [])
+            draft.also(.put(key: "other", value: record?.value ?? []))
+        }
+        #expect(seen == [[1], [2]])
+        #expect(try await racing.database.get("other")?.value == [2])
+        // One that is not there must still not be there.
+        racing.interrupt { _ = try await racing.database.transact(when: [], [.put(key: "late", value: [3])]) }
+        _ = try await store.change(as: .system, beside: "late") { draft, record throws(ManagementError) in
+            draft.also(.put(key: "other", value: record?.value ?? []))
+        }
+        #expect(try await racing.database.get("other")?.value == [3])
     }
 }

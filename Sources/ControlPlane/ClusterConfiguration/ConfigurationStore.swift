@@ -69,10 +69,28 @@ package struct ConfigurationStore: Sendable {
         as actor: ConfigurationActor,
         _ body: (inout ConfigurationDraft) throws(ManagementError) -> Result
     ) async throws(ManagementError) -> (result: Result, snapshot: ConfigurationSnapshot) {
+        try await change(as: actor, beside: nil) { draft, _ throws(ManagementError) in try body(&draft) }
+    }
+
+    /// The same for a change that depends on a record outside of the configuration, too: it happens only if that is still what
+    /// the body was given, which is called again with the newer one otherwise.
+    ///
+    /// - Parameter key: where that record is; nil for none.
+    package func change<Result: Sendable>(
+        as actor: ConfigurationActor,
+        beside key: String?,
+        _ body: (inout ConfigurationDraft, DatabaseRecord?) throws(ManagementError) -> Result
+    ) async throws(ManagementError) -> (result: Result, snapshot: ConfigurationSnapshot) {
         for _ in 0..<Self.attemptsMax {
             let base = try await snapshot()
             var draft = ConfigurationDraft(base, actor: actor)
-            let result = try body(&draft)
+            let other = try await other(key)
+            if let key {
+                draft.require(
+                    other.map { .modifyRevision(key: key, equals: $0.modifyRevision) } ?? .absent(key: key)
+                )
+            }
+            let result = try body(&draft, other)
             guard !draft.changes.isEmpty else { return (result, base) }
             let unchanged: DatabaseCondition =
                 base.guardRevision == 0
@@ -99,6 +117,11 @@ package struct ConfigurationStore: Sendable {
             "the configuration was changed by others \(Self.attemptsMax) times during this change",
             remedy: "try again"
         )
+    }
+
+    private func other(_ key: String?) async throws(ManagementError) -> DatabaseRecord? {
+        guard let key else { return nil }
+        do { return try await database.get(key) } catch { throw ManagementError(database: error) }
     }
 }
 

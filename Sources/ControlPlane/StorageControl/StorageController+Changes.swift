@@ -1,6 +1,7 @@
 package import ClusterConfiguration
 import Environment
 package import Identity
+package import ReplicatedDatabase
 import Synchronization
 
 extension StorageController {
@@ -26,6 +27,17 @@ extension StorageController {
         state.withLock { $0.failures[object] = nil }
         await reconcile()
         throw failure
+    }
+
+    /// The same for a change that depends on a record outside of the configuration, too; see `ConfigurationStore.change`.
+    package func change<Result: Sendable>(
+        as actor: ConfigurationActor,
+        beside key: String,
+        _ body: (inout ConfigurationDraft, DatabaseRecord?) throws(ManagementError) -> Result
+    ) async throws -> Result {
+        let result = try await store.change(as: actor, beside: key, body).result
+        await reconcile()
+        return result
     }
 
     /// Makes an SVM with an export policy `default` that admits nobody yet.

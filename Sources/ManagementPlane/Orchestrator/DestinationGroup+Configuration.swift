@@ -155,8 +155,7 @@ extension DestinationGroup {
         let going = before.filter { !wanted.contains($0.uuid.description) }
         if !going.isEmpty {
             try await stopMirrors(going.map(\.msid), of: svm)
-            try await group.controller.change(as: .operation(context.operation)) { draft throws(ManagementError) in
-                try draft.requireReplica(context)
+            try await change(context) { draft throws(ManagementError) in
                 try draft.removeAbsent(
                     from: updates,
                     ofKinds: [InterfaceHandler.kind, VolumeHandler.kind],
@@ -182,15 +181,55 @@ extension DestinationGroup {
         _ body: (inout ConfigurationDraft) throws(ManagementError) -> Void
     ) async throws -> ConfigurationPosition {
         let position = ConfigurationPosition(operation: context.operation, revision: revision)
-        return try await group.controller.change(as: .operation(context.operation)) { draft throws(ManagementError) in
-            try draft.requireReplica(context)
+        return try await change(context) { draft throws(ManagementError) in
             try body(&draft)
-            // What is late, from an orchestrator of an operation that is no more, changes nothing.
-            draft.require(.present(key: MigrateKeys.destination(context.operation)))
             try draft.setPosition(position, context, from: former)
             return position
         }
     }
+
+    /// Changes the configuration for the operation while it is at work and nobody else drives it. What is late changes nothing:
+    /// the SVM of an operation that is aborted is not made again when it, and the position with it, is deleted already.
+    private func change<Result: Sendable>(
+        _ context: ConfigurationContext,
+        _ body: (inout ConfigurationDraft) throws(ManagementError) -> Result
+    ) async throws -> Result {
+        let (operation, epoch) = (context.operation, group.authority?.epoch)
+        return try await group.controller.change(
+            as: .operation(operation),
+            beside: MigrateKeys.destination(operation)
+        ) { draft, stored throws(ManagementError) in
+            try Self.requireAtWork(operation, epoch, stored)
+            try draft.requireReplica(context)
+            return try body(&draft)
+        }
+    }
+
+    /// Makes sure that an operation takes configuration over, and that its orchestrator is the one that has this epoch.
+    static func requireAtWork(
+        _ operation: ObjectUUID,
+        _ epoch: UInt64?,
+        _ stored: DatabaseRecord?
+    ) throws(ManagementError) {
+        let record = try stored.map { record throws(ManagementError) in
+            try ConfigurationCoding.decode(DestinationRecord.self, from: record.value, key: record.key)
+        }
+        let reason: String
+        switch record?.phase {
+        case nil: reason = "there is no such operation any more"
+        case _ where epoch != nil && record?.epoch != epoch: reason = "another orchestrator has taken it over"
+        case .setup, .transfer, .cutover: return
+        case let phase?: reason = "it is in phase \(phase.rawValue)"
+        }
+        throw ManagementError(
+            .conflict,
+            overtakenCode,
+            "what the source told of the configuration is too late for operation \(operation): \(reason)",
+            remedy: "nothing: what is needed of it is asked for again"
+        )
+    }
+
+    private static let overtakenCode = "operation_overtaken"
 
     /// The record of a position that was just written.
     /// - Throws: `.failed` when somebody has written another one since.
@@ -329,6 +368,7 @@ extension DestinationGroup {
 
     /// What trying again does not mend.
     private static func hopeless(_ error: ManagementError) -> MigrateError? {
+        if error.code == overtakenCode { return MigrateError(.fenced, error.message, remedy: error.remedy) }
         if error.kind == .unsupported {
             return MigrateError(.refused, code: MigrateCode.unknownFeature, error.message, remedy: error.remedy)
         }
