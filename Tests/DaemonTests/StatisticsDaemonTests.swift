@@ -178,7 +178,7 @@ struct StatisticsDaemonTests {
         #expect(refused.status != 0)
         #expect(refused.output.contains("it is not among the aggregates that may be used"))
         #expect(refused.output.contains("remedy: free space, add an aggregate"))
-        #expect(try beta.run(check + ["--tier", "slow"]).output.contains("give performance or capacity"))
+        #expect(try beta.run(check + ["--tier", "slow"]).output.contains("give performance, capacity or any"))
         #expect(try beta.godwit("aggregate", "show").output.contains("capacity"))
     }
 
