@@ -38,6 +38,10 @@ class Fault:
     def wait(self):
         """Waits until it has lasted long enough, and undoes it."""
         time.sleep(max(0, self.ends - time.monotonic()))
+        self.end()
+
+    def end(self):
+        """Undoes it."""
         if self.kind == "isolate":
             network.heal(self.node)
         elif self.kind == "freeze":

@@ -27,15 +27,16 @@ package final class ForwardedConnections: Sendable {
 
     /// Ends what comes from earlier terms of a LIF, before the first request of this one; false when it is one of those.
     package func admit(_ term: LIFTerm) -> Bool {
-        switch fence.withLock({ $0.admit(term) }) {
-        case .refused:
-            if refused.withLock({ $0.insert(term).inserted }) { onRefusal(term) }
-            return false
-        case .admitted: return true
-        case .admittedAsFirst:
-            for connection in registry.all where isOver(connection.term) { connection.overtake() }
-            return true
+        // Under the lock: a second connection of this term must not execute while the first one is still ending the others.
+        let isAdmitted = fence.withLock { fence in
+            let admission = fence.admit(term)
+            if admission == .admittedAsFirst {
+                for connection in registry.all where fence.isOver(connection.term) { connection.overtake() }
+            }
+            return admission != .refused
         }
+        if !isAdmitted && refused.withLock({ $0.insert(term).inserted }) { onRefusal(term) }
+        return isAdmitted
     }
 
     /// Whether a later term was admitted.

@@ -27,7 +27,7 @@ package struct ResumeOptions: Equatable, Sendable {
 
     /// Whether something is chosen about places.
     var isAboutPlaces: Bool { isAboutVolumes || ipSpace != nil || interfaces != nil || checksNetwork != nil }
-    private var isAboutVolumes: Bool { aggregates != nil || tier != nil }
+    fileprivate var isAboutVolumes: Bool { aggregates != nil || tier != nil }
 }
 
 /// What the destination has of an SVM already: all that stays where it is.
@@ -66,7 +66,7 @@ extension DestinationRecord {
         _ source: SVMDescription,
         _ here: ObjectsHere
     ) throws(MigrateError) {
-        if choice.aggregates == nil && choice.tier == nil { return }
+        guard choice.isAboutVolumes else { return }
         let lost = baselineLost
         // What has lost its baseline is deleted and made anew.
         let isHere = { (volume: VolumeDescription) in
