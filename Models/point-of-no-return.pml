@@ -193,7 +193,7 @@ doHold: /* hold: a repeated request gets the answer again; then requireCommit. *
             :: else
             fi
         };
-        atomic { /* MigrateSource.holdGate(of:attempt:), then ControllerSourceStorage.holdGate */
+        atomic { /* MigrateSource.holdGate(of:attempt:drainMilliseconds:), then SourceGroup.holdGate */
             if
             :: n < gateAttempt && MUTATION != REOPENED_WITHOUT_ATTEMPT -> reply(me, refused); goto idle
             :: else -> gateAttempt = (n > gateAttempt -> n : gateAttempt); sourceOpen = false
@@ -205,13 +205,13 @@ doHold: /* hold: a repeated request gets the answer again; then requireCommit. *
             :: else -> goto holdFailed
             fi
         };
-        atomic { /* drainGate */
+        atomic { /* What was executed has not been drained in time. */
             if
             :: true
             :: faults > 0 -> faults--; goto holdFailed
             fi
         };
-        atomic { /* takeSnapshot: final when nothing was let in since the hold. */
+        atomic { /* seal: final when nothing was let in since the hold. */
             if
             :: !sourceOpen -> cleanSnapshot = (n > cleanSnapshot -> n : cleanSnapshot)
             :: else

@@ -278,7 +278,7 @@ private final class Simulation: SourceClusterDirectory, SourceCluster {
         let record = try await simulation.run()
         simulation.check(record, "no failure")
         #expect(record.state == .migrateComplete)
-        #expect(record.window.map(\.name).prefix(4) == ["hold", "drain", "state", "final_snapshot"])
+        #expect(record.window.map(\.name).prefix(3) == ["hold", "final_snapshot", "exchange"])
         #expect(record.verifiedHashes.count == 1)
     }
 

@@ -113,6 +113,15 @@ private struct GatedNodes {
     private final class Gates: Sendable {
         /// Whether the gate of a node is open, and what it has seen of masters.
         let gates = Mutex<[ObjectUUID: (isOpen: Bool, fence: GroupFence)]>([:])
+        /// The volume whose mirror is out of synchronisation.
+        let outOfSync: UInt64?
+        /// The node whose clients do not take their answers.
+        let stuck: ObjectUUID?
+
+        init(outOfSync: UInt64?, stuck: ObjectUUID?) {
+            self.outOfSync = outOfSync
+            self.stuck = stuck
+        }
 
         func answer(_ call: GroupCall, on node: ObjectUUID) throws -> GroupReply {
             try gates.withLock { gates in
@@ -120,19 +129,23 @@ private struct GatedNodes {
                 defer { gates[node] = gate }
                 if let authority = call.authority { try gate.fence.admit(authority) }
                 switch call.step {
-                case .hold(let attempt):
+                case .holdAndDrain(let attempt, _):
                     try gate.fence.admitHold(call.authority!, attempt: attempt)
                     gate.isOpen = false
+                    return GroupReply(.drained(true))
+                case .seal(_, let marks, _):
+                    let answers = [ClientAnswerAge(client: "192.0.2.\(node.low):903", microseconds: node.low)]
+                    let states: [MirrorState] = call.volumes.map { $0.rawValue == outOfSync ? .outOfSync : .inSync }
+                    let part = node == stuck ? nil : SealedPart(lastAnswers: answers, mirrorStates: states)
+                    return GroupReply(.sealed(part), attachment: [UInt8(node.low), UInt8(marks.count)])
                 case .reopen(let attempt):
                     try gate.fence.admitReopening(call.authority!, attempt: attempt)
                     gate.isOpen = true
-                case .drain, .flush: return GroupReply(.drained(true))
                 case .exportState(let marks):
                     let known = marks.first { $0.face == node.low }?.position ?? 0
                     let mark = ProtocolStateMark(face: node.low, position: known + 1)
                     return GroupReply(.exported(mark), attachment: [UInt8(node.low), UInt8(known)])
                 case .mirrorStates: return GroupReply(.mirrorStates(call.volumes.map { _ in .inSync }))
-                case .lastAnswers: return GroupReply(.answers([]))
                 case .describe:
                     let uses = call.volumes.map { VolumeUse(msid: $0, usedBytes: $0.rawValue) }
                     return GroupReply(.described(uses, connectionCount: node.low))
@@ -146,8 +159,8 @@ private struct GatedNodes {
     private let gates: Gates
     let memory: MemoryNodes
 
-    init() {
-        let gates = Gates()
+    init(outOfSync: UInt64? = nil, stuck: ObjectUUID? = nil) {
+        let gates = Gates(outOfSync: outOfSync, stuck: stuck)
         self.gates = gates
         memory = MemoryNodes { try gates.answer($0, on: $1) }
     }
@@ -205,12 +218,28 @@ private func master(_ controller: StorageController, _ nodes: GatedNodes) -> any
         #expect(calls.map { $0.call.volumes.map(\.rawValue) } == [[100, 103], [101, 104], [102, 105]])
     }
 
-    @Test func executingNodesDrainBeforeConnectionsAreFlushed() async throws {
-        let nodes = GatedNodes()
+    @Test func aServiceIsHeldAndSealedWithOneCallEachForEachNode() async throws {
+        let nodes = GatedNodes(outOfSync: 104)
         let storage = master(try await cluster(InMemoryDatabase()), nodes)
-        #expect(try await storage.drainGate(of: svm, withinMilliseconds: 1_000))
-        let isDrain = nodes.memory.steps.map { if case .drain = $0 { true } else { false } }
-        #expect(isDrain == [true, true, true, false, false, false])
+        #expect(try await storage.holdGate(of: svm, attempt: 1, drainMilliseconds: 1_000))
+        #expect(nodes.openGates.isEmpty)
+        let snapshot = OperationSnapshot(uuid: operation, name: "final")
+        let marks = [ProtocolStateMark(face: 1, position: 3)]
+        let sealed = try #require(try await storage.seal(svm, snapshot, since: marks, withinMilliseconds: 1_000))
+        let isSeal = nodes.memory.steps.map { if case .seal = $0 { true } else { false } }
+        #expect(isSeal == [false, false, false, true, true, true])
+        #expect(try ProtocolStateParts.parts(of: sealed.protocolState) == [[1, 1], [2, 1], [3, 1]])
+        #expect(sealed.lastAnswers.map(\.microseconds) == [1, 2, 3])
+        let isInSync = sealed.mirrorStates.mapValues { $0 == .inSync }
+        let expected = (100..<106).map { (VolumeMSID(rawValue: $0), $0 != 104) }
+        #expect(isInSync == Dictionary(uniqueKeysWithValues: expected))
+    }
+
+    @Test func aServiceWithAnAnswerThatIsNotTakenIsNotSealed() async throws {
+        let nodes = GatedNodes(stuck: nodeUUIDs[1])
+        let storage = master(try await cluster(InMemoryDatabase()), nodes)
+        let snapshot = OperationSnapshot(uuid: operation, name: "final")
+        #expect(try await storage.seal(svm, snapshot, since: [], withinMilliseconds: 1) == nil)
     }
 
     @Test func eachNodeHasAMarkOfItsOwn() async throws {
@@ -225,7 +254,7 @@ private func master(_ controller: StorageController, _ nodes: GatedNodes) -> any
     @Test func gatesAreReopenedWhereverTheyCanBe() async throws {
         let nodes = GatedNodes()
         let storage = master(try await cluster(InMemoryDatabase()), nodes)
-        try await storage.holdGate(of: svm, attempt: 1)
+        #expect(try await storage.holdGate(of: svm, attempt: 1, drainMilliseconds: 1_000))
         #expect(nodes.openGates.isEmpty)
         nodes.memory.away.withLock { $0 = [nodeUUIDs[0]] }
         #expect(await kind { try await storage.reopenGate(of: svm, attempt: 1) } == .nodeAway)
@@ -288,13 +317,17 @@ private final class SourceNodes: Sendable {
         func mirrorStates(of svm: ObjectUUID) async throws -> [VolumeMSID: MirrorState] {
             try await base.mirrorStates(of: svm)
         }
-        func holdGate(of svm: ObjectUUID, attempt: UInt64) async throws {
-            try await base.holdGate(of: svm, attempt: attempt)
+        func holdGate(of svm: ObjectUUID, attempt: UInt64, drainMilliseconds limit: UInt64) async throws -> Bool {
+            try await base.holdGate(of: svm, attempt: attempt, drainMilliseconds: limit)
         }
-        func drainGate(of svm: ObjectUUID, withinMilliseconds limit: UInt64) async throws -> Bool {
-            try await base.drainGate(of: svm, withinMilliseconds: limit)
+        func seal(
+            _ svm: ObjectUUID,
+            _ snapshot: OperationSnapshot,
+            since marks: [ProtocolStateMark],
+            withinMilliseconds limit: UInt64
+        ) async throws -> SealedService? {
+            try await base.seal(svm, snapshot, since: marks, withinMilliseconds: limit)
         }
-        func lastAnswers(of svm: ObjectUUID) async throws -> [ClientAnswerAge] { [] }
         func exportProtocolState(
             of svm: ObjectUUID,
             since marks: [ProtocolStateMark]

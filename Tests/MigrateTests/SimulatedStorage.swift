@@ -100,15 +100,23 @@ struct SimulatedSource: SourceStorage {
     func mirrorStates(of svm: ObjectUUID) async throws -> [VolumeMSID: MirrorState] {
         try world.deed("source-mirrors", process) { [volumeMSID: $0.mirrorIsInSync ? .inSync : .outOfSync] }
     }
-    func holdGate(of svm: ObjectUUID, attempt: UInt64) async throws {
+    func holdGate(of svm: ObjectUUID, attempt: UInt64, drainMilliseconds: UInt64) async throws -> Bool {
         try world.deed("source-hold", process) { $0.sourceGateIsOpen = false }
-    }
-    func drainGate(of svm: ObjectUUID, withinMilliseconds: UInt64) async throws -> Bool {
         try await world.waiting(process).milliseconds(world.drainMilliseconds)
         return try world.deed("source-drain", process) { _ in true }
     }
-    func lastAnswers(of svm: ObjectUUID) async throws -> [ClientAnswerAge] {
-        try world.deed("source-answers", process) { _ in [ClientAnswerAge(client: "192.0.2.7:903", microseconds: 5)] }
+    func seal(
+        _ svm: ObjectUUID,
+        _ snapshot: OperationSnapshot,
+        since marks: [ProtocolStateMark],
+        withinMilliseconds: UInt64
+    ) async throws -> SealedService? {
+        try await takeSnapshot(snapshot, of: svm)
+        return SealedService(
+            protocolState: try await exportProtocolState(of: svm, since: marks).state,
+            lastAnswers: [ClientAnswerAge(client: "192.0.2.7:903", microseconds: 5)],
+            mirrorStates: try await mirrorStates(of: svm)
+        )
     }
     func exportProtocolState(
         of svm: ObjectUUID,
@@ -268,8 +276,9 @@ struct SimulatedDestination: DestinationStorage {
         if volumes.isEmpty { return }
         try world.deed("stop-mirror", process) { $0.mirrorIsInSync = false }
     }
-    func awaitSnapshot(
-        _ snapshot: ObjectUUID,
+    func promote(
+        at snapshot: ObjectUUID,
+        _ protocolState: [UInt8],
         of svm: SVMDescription,
         withinMilliseconds: UInt64
     ) async throws -> [VolumeMSID] {
@@ -278,6 +287,8 @@ struct SimulatedDestination: DestinationStorage {
             guard world.environment.monotonicNanoseconds() < deadline else { return [volumeMSID] }
             try await world.waiting(process).nanoseconds(500_000)
         }
+        try await importProtocolState(protocolState, of: svm)
+        try await setReplica(false, of: svm)
         return []
     }
     func setReplica(_ isReplica: Bool, of svm: SVMDescription) async throws {

@@ -70,14 +70,12 @@ package enum GroupStep: Codable, Equatable, Sendable {
     case takeSnapshot(OperationSnapshot)
     /// The states of the outgoing mirrors.
     case mirrorStates
-    /// Holds the gate for a cutover.
-    case hold(attempt: UInt64)
-    /// Waits until nothing is executed here and the answers have left to the nodes that wait for them.
-    case drain(withinMilliseconds: UInt64)
-    /// Waits until the clients have acknowledged all that was answered, here or by other nodes.
-    case flush(withinMilliseconds: UInt64)
-    /// How long ago the clients were answered last.
-    case lastAnswers
+    /// Holds the gate for a cutover, and waits until nothing is executed here and the answers have left to the nodes that
+    /// wait for them.
+    case holdAndDrain(attempt: UInt64, withinMilliseconds: UInt64)
+    /// Waits until the clients have acknowledged all that was answered, here or by other nodes, and freezes their connections.
+    /// Meanwhile takes the final snapshot of each volume. The protocol state since marks is the reply's attachment.
+    case seal(OperationSnapshot, since: [ProtocolStateMark], withinMilliseconds: UInt64)
     /// The protocol state since marks; it is the reply's attachment.
     case exportState(since: [ProtocolStateMark])
     /// Opens the gate after a cutover was given up.
@@ -102,8 +100,9 @@ package enum GroupStep: Codable, Equatable, Sendable {
     case mirrorStatuses
     /// Ends transfers and streams.
     case stopMirrors
-    /// Waits until the volumes have a snapshot, and tells which have not.
-    case awaitSnapshot(ObjectUUID, withinMilliseconds: UInt64)
+    /// Waits until the volumes have a snapshot, and tells which have not. When all have it, takes over the protocol state,
+    /// which is the call's attachment, and makes the volumes read-write.
+    case promote(ObjectUUID, withinMilliseconds: UInt64)
     /// Makes the volumes replicas, or read-write.
     case setReplica(Bool)
     /// Builds the face of the SVM with its gate held.
@@ -126,7 +125,9 @@ package enum GroupStep: Codable, Equatable, Sendable {
     /// How long the master waits for an answer.
     package var patienceMilliseconds: UInt64 {
         switch self {
-        case .drain(let limit), .flush(let limit), .awaitSnapshot(_, let limit): limit + 1_000
+        case .holdAndDrain(_, let limit), .promote(_, let limit): limit + 5_000
+        // As long as other snapshots may take.
+        case .seal(_, _, let limit): limit + 60_000
         case .transfer(_, _, _, let wait): wait + 5_000
         case .probePorts(_, let limit): limit + 5_000
         // The destination waits for the answer to the point of no return for 3 s.
@@ -245,6 +246,20 @@ package struct ProbedPort: Codable, Equatable, Sendable {
     }
 }
 
+/// What a node says of its part of a service that is sealed.
+package struct SealedPart: Codable, Equatable, Sendable {
+    /// How long ago the clients were answered last.
+    package var lastAnswers: [ClientAnswerAge]
+    /// The states of the outgoing mirrors after the snapshot, in the order of the call's volumes.
+    package var mirrorStates: [MirrorState]
+
+    /// Makes one.
+    package init(lastAnswers: [ClientAnswerAge], mirrorStates: [MirrorState]) {
+        self.lastAnswers = lastAnswers
+        self.mirrorStates = mirrorStates
+    }
+}
+
 /// A snapshot that was taken for a user.
 package struct TakenSnapshot: Codable, Equatable, Sendable {
     /// Of which volume.
@@ -270,11 +285,13 @@ package enum GroupAnswer: Codable, Equatable, Sendable {
     case described([VolumeUse], connectionCount: UInt64, holders: [String: InterfaceHolder]? = nil)
     /// To `mirrorStates`, in the order of the call's volumes.
     case mirrorStates([MirrorState])
-    /// To `drain` and `flush`: whether it was done in time.
+    /// To `holdAndDrain`: whether it was done in time.
     case drained(Bool)
+    /// To `seal`; nil when the clients have not acknowledged their answers in time.
+    case sealed(SealedPart?)
     /// To `exportState`: how far; the state is the attachment.
     case exported(ProtocolStateMark)
-    /// To `lastAnswers` and `firstAnswers`.
+    /// To `firstAnswers`.
     case answers([ClientAnswerAge])
     /// To `contentHash`: sixteen hexadecimal digits.
     case contentHash(String)
@@ -288,7 +305,7 @@ package enum GroupAnswer: Codable, Equatable, Sendable {
     case transfer(VolumeMirrorStatus, isDone: Bool)
     /// To `mirrorStatuses`, in the order of the call's volumes.
     case mirrorStatuses([VolumeMirrorStatus])
-    /// To `awaitSnapshot`: the volumes without it.
+    /// To `promote`: the volumes without the snapshot.
     case missing([VolumeMSID])
     /// To `createSnapshots`.
     case snapshots([TakenSnapshot])

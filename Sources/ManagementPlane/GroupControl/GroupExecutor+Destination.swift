@@ -32,9 +32,14 @@ extension GroupExecutor {
             for flow in flows { try await mirrors.startSynchronous(flow, into: volume(flow.msid)) }
         case .mirrorStatuses: return GroupReply(.mirrorStatuses(call.volumes.map { mirrors.status(of: $0) }))
         case .stopMirrors: for volume in call.volumes { try await mirrors.stop(volume) }
-        case .awaitSnapshot(let snapshot, let limit):
-            return GroupReply(.missing(try await wait(for: snapshot, limit, call)))
-        case .setReplica(let isReplica): _ = try await forEach(volumes(of: call)) { try $0.setReplica(isReplica) }
+        case .promote(let snapshot, let limit):
+            let missing = try await wait(for: snapshot, limit, call)
+            if missing.isEmpty {
+                try importState(call)
+                try await setReplica(false, call)
+            }
+            return GroupReply(.missing(missing))
+        case .setReplica(let isReplica): try await setReplica(isReplica, call)
         case .prepareToServe:
             try await controller.prepareService(of: call.svm).hold()
             try await controller.configureService(of: call.svm)
@@ -59,6 +64,10 @@ extension GroupExecutor {
         default: throw Self.unnamed
         }
         return GroupReply()
+    }
+
+    private func setReplica(_ isReplica: Bool, _ call: GroupCall) async throws {
+        _ = try await forEach(volumes(of: call)) { try $0.setReplica(isReplica) }
     }
 
     /// Does for the SVM's addresses on this node what can be done before they come.

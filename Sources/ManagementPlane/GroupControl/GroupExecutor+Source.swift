@@ -17,27 +17,12 @@ extension GroupExecutor {
             for volume in volumes { listener?.disconnect(volume) }
         case .deleteStreamSnapshots: _ = try await forEach(volumes(of: call)) { try $0.deleteStreamSnapshots() }
         case .takeSnapshot(let snapshot):
-            _ = try await forEach(volumes(of: call)) {
-                try $0.createSnapshot(name: snapshot.name, uuid: snapshot.uuid)
-            }
-        case .mirrorStates:
-            // A volume that has gone to another node has no mirror here.
-            let listener = controller.replicationListener
-            return GroupReply(.mirrorStates(call.volumes.map { listener?.mirrorState(of: $0) ?? .idle }))
-        case .drain(let limit):
-            return GroupReply(
-                .drained(await controller.service(of: call.svm)?.executed(withinMilliseconds: limit) ?? true)
-            )
-        case .flush(let limit):
-            guard let service = controller.service(of: call.svm) else { return GroupReply(.drained(true)) }
-            let isAnswered = await service.answered(withinMilliseconds: limit)
-            if isAnswered { await service.freeze(service.boundEndpoints) }
-            return GroupReply(.drained(isAnswered))
-        case .lastAnswers:
-            let ages = try service(of: call.svm).answerAges.map {
-                ClientAnswerAge(client: $0.client, microseconds: $0.lastMicroseconds)
-            }
-            return GroupReply(.answers(ages))
+            try await take(snapshot, call)
+        case .mirrorStates: return GroupReply(.mirrorStates(mirrorStates(call.volumes)))
+        case .holdAndDrain(_, let limit):
+            try moveGate(call)
+            return GroupReply(.drained(try await service(of: call.svm).executed(withinMilliseconds: limit)))
+        case .seal(let snapshot, let marks, let limit): return try await seal(snapshot, since: marks, limit, call)
         case .exportState(let marks):
             let (state, mark) = try service(of: call.svm).exportProtocolState(since: marks)
             return GroupReply(.exported(mark), attachment: state)
@@ -46,6 +31,36 @@ extension GroupExecutor {
         default: throw Self.unnamed
         }
         return GroupReply()
+    }
+
+    private func take(_ snapshot: OperationSnapshot, _ call: GroupCall) async throws {
+        _ = try await forEach(volumes(of: call)) { try $0.createSnapshot(name: snapshot.name, uuid: snapshot.uuid) }
+    }
+
+    /// A volume that has gone to another node has no mirror here.
+    private func mirrorStates(_ volumes: [VolumeMSID]) -> [MirrorState] {
+        let listener = controller.replicationListener
+        return volumes.map { listener?.mirrorState(of: $0) ?? .idle }
+    }
+
+    /// The snapshot needs nothing but that no node executes any more, so that it is taken beside the rest. The protocol state
+    /// has the connections as they are when they are frozen.
+    private func seal(
+        _ snapshot: OperationSnapshot,
+        since marks: [ProtocolStateMark],
+        _ limit: UInt64,
+        _ call: GroupCall
+    ) async throws -> GroupReply {
+        let service = try service(of: call.svm)
+        async let taken: Void = take(snapshot, call)
+        let isAnswered = await service.answered(withinMilliseconds: limit)
+        if isAnswered { await service.freeze(service.boundEndpoints) }
+        let (state, _) = service.exportProtocolState(since: marks)
+        let ages = service.answerAges.map { ClientAnswerAge(client: $0.client, microseconds: $0.lastMicroseconds) }
+        try await taken
+        guard isAnswered else { return GroupReply(.sealed(nil)) }
+        let part = SealedPart(lastAnswers: ages, mirrorStates: mirrorStates(call.volumes))
+        return GroupReply(.sealed(part), attachment: state)
     }
 
     private func describe(_ call: GroupCall) async throws -> GroupReply {

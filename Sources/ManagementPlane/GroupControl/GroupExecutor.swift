@@ -92,28 +92,27 @@ package final class GroupExecutor: GroupNode {
             let volume = try oneVolume(call)
             let hash = try await controller.pool.run { try volume.contentHash(of: snapshot) }
             return GroupReply(.contentHash(contentHashText(hash)))
-        case .hold, .reopen, .open: try moveGate(call)
+        case .reopen, .open: try moveGate(call)
         case .answer(let source):
             guard let owner = owner.withLock({ $0 }) else { throw Self.starting }
             let reply = try await owner(source)
             return GroupReply(.source(reply.answer), attachment: reply.attachment)
         case .createSnapshots(let name): return GroupReply(.snapshots(try await createSnapshots(named: name, call)))
-        case .describe, .prepare, .endMirrors, .deleteStreamSnapshots, .takeSnapshot, .mirrorStates, .drain, .flush,
-            .lastAnswers, .exportState, .surrenderInterfaces, .releaseInterfaces:
+        case .describe, .prepare, .endMirrors, .deleteStreamSnapshots, .takeSnapshot, .mirrorStates, .holdAndDrain,
+            .seal, .exportState, .surrenderInterfaces, .releaseInterfaces:
             return try await executeForSource(call)
-        case .survey, .probePorts, .transfer, .startSynchronous, .mirrorStatuses, .stopMirrors, .awaitSnapshot,
-            .setReplica,
-            .prepareToServe, .discardPrepared, .importState, .bind, .firstAnswers:
+        case .survey, .probePorts, .transfer, .startSynchronous, .mirrorStatuses, .stopMirrors, .promote,
+            .setReplica, .prepareToServe, .discardPrepared, .importState, .bind, .firstAnswers:
             return try await executeForDestination(call)
         }
         return GroupReply()
     }
 
     /// Moves the gate in one stroke with the question whether the master still may.
-    private func moveGate(_ call: GroupCall) throws {
+    func moveGate(_ call: GroupCall) throws {
         guard let authority = call.authority else { throw Self.unnamed }
         switch call.step {
-        case .hold(let attempt):
+        case .holdAndDrain(let attempt, _):
             let service = try service(of: call.svm)
             // A face that is not the operation's may be opened by others.
             guard controller.isOperated(call.svm) else { throw Self.notPrepared(call.svm) }

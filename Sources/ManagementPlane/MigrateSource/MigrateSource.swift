@@ -252,9 +252,9 @@ package actor MigrateSource: SourceCluster {
         }
     }
 
-    /// Holds the gate for an attempt.
+    /// Holds the gate for an attempt and drains what is executed; false when that took too long.
     /// - Throws: `.refused` when a newer attempt has held it: this call was on its way for too long.
-    func holdGate(of record: SourceRecord, attempt: UInt64) async throws {
+    func holdGate(of record: SourceRecord, attempt: UInt64, drainMilliseconds: UInt64) async throws -> Bool {
         guard attempt >= gateAttempts[record.operation] ?? 0 else {
             throw MigrateError(
                 .refused,
@@ -264,7 +264,11 @@ package actor MigrateSource: SourceCluster {
             )
         }
         gateAttempts[record.operation] = attempt
-        try await storage(of: record).holdGate(of: record.svm, attempt: attempt)
+        return try await storage(of: record).holdGate(
+            of: record.svm,
+            attempt: attempt,
+            drainMilliseconds: drainMilliseconds
+        )
     }
 
     /// Reopens the gate after `record` was given up, unless a newer attempt has held it since.

@@ -267,33 +267,30 @@ extension MigrateSource {
         try requireCommit(record, attempt)
         var stages = StageClock(environment)
         try await crashPoints.reached("source-hold", .before)
-        try await holdGate(of: record, attempt: attempt)
+        let began = environment.monotonicNanoseconds()
+        let isDrained = try await holdGate(of: record, attempt: attempt, drainMilliseconds: drainMilliseconds)
         do {
             // The timer may have given the commit up, and reopened the gate, before the gate was held.
             guard let stored = try await records.get(call.operation) else { throw Self.unknown(call.operation) }
             try requireCommit(stored.record, attempt)
             try await crashPoints.reached("source-hold", .after)
+            guard isDrained else { throw Self.notDrained(drainMilliseconds) }
             stages.end("hold")
-            try await crashPoints.reached("source-drain", .before)
-            guard try await storage.drainGate(of: record.svm, withinMilliseconds: drainMilliseconds) else {
-                throw MigrateError(
-                    .failed,
-                    "the clients' requests were not drained within \(drainMilliseconds) ms",
-                    remedy: "the cutover is tried again; look for slow disks or stuck clients"
-                )
-            }
-            try await crashPoints.reached("source-drain", .after)
-            stages.end("drain")
-            async let answered = storage.lastAnswers(of: record.svm)
-            let state = try await storage.exportProtocolState(of: record.svm, since: marks).state
-            try await crashPoints.reached("source-state", .after)
-            stages.end("state")
-            try await storage.takeSnapshot(snapshot, of: record.svm)
-            try await requireInSync(record)
+            let passed = (environment.monotonicNanoseconds() - began) / 1_000_000
+            let sealed = try await storage.seal(
+                record.svm,
+                snapshot,
+                since: marks,
+                withinMilliseconds: drainMilliseconds - min(drainMilliseconds, passed)
+            )
+            guard let sealed else { throw Self.notDrained(drainMilliseconds) }
+            try Self.requireInSync(sealed.mirrorStates)
             try await crashPoints.reached("source-snapshot", .after)
             stages.end("final_snapshot")
-            let answers = try await answered
-            let reply = SourceReply(.held(stages.stages, lastAnswers: answers), attachment: state)
+            let reply = SourceReply(
+                .held(stages.stages, lastAnswers: sealed.lastAnswers),
+                attachment: sealed.protocolState
+            )
             if heldReplies[call.operation]?.attempt ?? 0 < attempt {
                 heldReplies[call.operation] = HeldReply(attempt: attempt, reply: reply)
             }
@@ -320,8 +317,15 @@ extension MigrateSource {
         }
     }
 
-    private func requireInSync(_ record: SourceRecord) async throws {
-        let states = try await storage(of: record).mirrorStates(of: record.svm)
+    private static func notDrained(_ drainMilliseconds: UInt64) -> MigrateError {
+        MigrateError(
+            .failed,
+            "the clients' requests were not drained within \(drainMilliseconds) ms",
+            remedy: "the cutover is tried again; look for slow disks or stuck clients"
+        )
+    }
+
+    private static func requireInSync(_ states: [VolumeMSID: MirrorState]) throws(MigrateError) {
         for (volume, state) in states.sorted(by: { $0.key < $1.key }) where state != .inSync {
             throw MigrateError(
                 .failed,
@@ -340,18 +344,17 @@ extension MigrateSource {
 
     private func pointOfNoReturn(_ attempt: UInt64, _ call: SourceCall) async throws {
         try await crashPoints.reached("source-ponr", .before)
-        let record = try await current(call)
-        // A commit without its hold in this daemon's memory has nothing to hand over.
-        if record.state == .commit && heldReplies[call.operation]?.attempt != attempt {
-            throw MigrateError(
-                .refused,
-                code: MigrateCode.wrongState,
-                "the commit of attempt \(attempt) is not held",
-                remedy: "undo the cutover and try again"
-            )
-        }
-        _ = try await change(call.operation, on: call) { record throws(MigrateError) in
-            try record.after(.pointOfNoReturn(attempt: attempt))
+        let record = try await change(call.operation, on: call) { record throws(MigrateError) in
+            // A commit without its hold in this daemon's memory has nothing to hand over.
+            if record.state == .commit && heldReplies[call.operation]?.attempt != attempt {
+                throw MigrateError(
+                    .refused,
+                    code: MigrateCode.wrongState,
+                    "the commit of attempt \(attempt) is not held",
+                    remedy: "undo the cutover and try again"
+                )
+            }
+            return try record.after(.pointOfNoReturn(attempt: attempt))
         }
         try await crashPoints.reached("source-ponr", .after)
         // Before the answer, which says that the addresses have left.
@@ -364,6 +367,8 @@ extension MigrateSource {
     private func releaseInterfaces(_ call: SourceCall) async throws {
         let record = try await current(call)
         try requirePastPointOfNoReturn(record)
+        // A call that comes late: the SVM may be back by another operation, and then has its interfaces here again.
+        if record.state == .cleaned { return }
         try await crashPoints.reached("source-release", .before)
         try await storage(of: record).releaseInterfaces(of: record.svm)
         try await crashPoints.reached("source-release", .after)

@@ -243,31 +243,38 @@ package struct SourceGroup: SourceStorage {
 
     // MARK: - Gate
 
-    /// Holds the gates.
-    package func holdGate(of svm: ObjectUUID, attempt: UInt64) async throws {
-        try await group.askAll(.hold(attempt: attempt), of: svm)
-    }
-
-    /// Drains the gates: first every node that executes, so that each answer has come to the node that has the client, then
-    /// the clients' connections.
-    package func drainGate(of svm: ObjectUUID, withinMilliseconds limit: UInt64) async throws -> Bool {
-        let environment = group.controller.environment
-        let began = environment.monotonicNanoseconds()
-        guard try await isDrained(.drain(withinMilliseconds: limit), svm) else { return false }
-        let passed = (environment.monotonicNanoseconds() - began) / 1_000_000
-        return try await isDrained(.flush(withinMilliseconds: limit - min(limit, passed)), svm)
-    }
-
-    private func isDrained(_ step: GroupStep, _ svm: ObjectUUID) async throws -> Bool {
-        try await group.askAll(step, of: svm).allSatisfy { reply in
+    /// Holds the gates and drains what is executed. A node need not wait for the gates of the others: what they still send
+    /// it is held there.
+    package func holdGate(of svm: ObjectUUID, attempt: UInt64, drainMilliseconds: UInt64) async throws -> Bool {
+        let step = GroupStep.holdAndDrain(attempt: attempt, withinMilliseconds: drainMilliseconds)
+        return try await group.askAll(step, of: svm).allSatisfy { reply in
             guard case .drained(let isDrained) = reply.answer else { throw Group.strangeAnswer(step) }
             return isDrained
         }
     }
 
-    /// When the clients were answered last.
-    package func lastAnswers(of svm: ObjectUUID) async throws -> [ClientAnswerAge] {
-        try await group.answerAges(.lastAnswers, of: svm)
+    /// Seals the service on all nodes at once. Each answer has come to the node that has the client before, which is why
+    /// this is a call of its own.
+    package func seal(
+        _ svm: ObjectUUID,
+        _ snapshot: OperationSnapshot,
+        since marks: [ProtocolStateMark],
+        withinMilliseconds limit: UInt64
+    ) async throws -> SealedService? {
+        let step = GroupStep.seal(snapshot, since: marks, withinMilliseconds: limit)
+        let members = try await group.members(of: svm)
+        let parts = members.nodes.map { Group.Part(node: $0, volumes: members.volumes(on: $0), step: step) }
+        let replies = try await group.ask(parts, of: svm)
+        var sealed = SealedService(protocolState: [], lastAnswers: [], mirrorStates: [:])
+        for (part, reply) in zip(parts, replies) {
+            guard case .sealed(let found) = reply.answer else { throw Group.strangeAnswer(step) }
+            guard let found else { return nil }
+            guard found.mirrorStates.count == part.volumes.count else { throw Group.strangeAnswer(step) }
+            sealed.lastAnswers += found.lastAnswers
+            for (volume, state) in zip(part.volumes, found.mirrorStates) { sealed.mirrorStates[volume] = state }
+        }
+        sealed.protocolState = ProtocolStateParts.joined(replies.map(\.attachment))
+        return sealed
     }
 
     /// The protocol states of all nodes.

@@ -3,6 +3,23 @@ package import Identity
 package import MigrateOperation
 package import Replication
 
+/// What is left of a service behind a held gate.
+package struct SealedService: Equatable, Sendable {
+    /// What must move beside the volumes.
+    package var protocolState: [UInt8]
+    /// How long ago each connected client was answered last.
+    package var lastAnswers: [ClientAnswerAge]
+    /// The state of each volume's outgoing mirror, after its last snapshot.
+    package var mirrorStates: [VolumeMSID: MirrorState]
+
+    /// Makes one.
+    package init(protocolState: [UInt8], lastAnswers: [ClientAnswerAge], mirrorStates: [VolumeMSID: MirrorState]) {
+        self.protocolState = protocolState
+        self.lastAnswers = lastAnswers
+        self.mirrorStates = mirrorStates
+    }
+}
+
 /// What the source side of a migrate needs of its own cluster's storage, on whichever nodes it is. Every deed is idempotent;
 /// errors are of the kind that a caller may try again, unless they are a `MigrateError` that says otherwise.
 package protocol SourceStorage: Sendable {
@@ -35,14 +52,22 @@ package protocol SourceStorage: Sendable {
     func deleteSnapshots(_ snapshots: [ObjectUUID], of svm: ObjectUUID) async throws
     /// The state of each volume's outgoing mirror.
     func mirrorStates(of svm: ObjectUUID) async throws -> [VolumeMSID: MirrorState]
-    /// Requests of clients wait un-executed from now on, on every node.
+    /// Requests of clients wait un-executed from now on, on every node. Returns when nothing is being executed and every
+    /// answer has come to the node that has the client; false at the deadline.
     /// - Throws: `.refused` when the attempt is over already.
-    func holdGate(of svm: ObjectUUID, attempt: UInt64) async throws
-    /// Waits until nothing is being executed and every answer has left and is acknowledged; false at the deadline. From then
-    /// on nothing is acknowledged that arrives at addresses of the host, until the gate is reopened.
-    func drainGate(of svm: ObjectUUID, withinMilliseconds: UInt64) async throws -> Bool
-    /// How long ago each connected client was answered last.
-    func lastAnswers(of svm: ObjectUUID) async throws -> [ClientAnswerAge]
+    func holdGate(of svm: ObjectUUID, attempt: UInt64, drainMilliseconds: UInt64) async throws -> Bool
+    /// Ends, behind the held gate, what the clients have here: every answer has left and is acknowledged, and from then on
+    /// nothing is acknowledged that arrives at addresses of the host, until the gate is reopened. Takes the snapshot of every
+    /// volume; one that is there already is no error.
+    ///
+    /// - Parameter marks: of a node with a mark only what has come since is in the protocol state.
+    /// - Returns: nil when the clients have not taken their answers at the deadline; the snapshot may be there nevertheless.
+    func seal(
+        _ svm: ObjectUUID,
+        _ snapshot: OperationSnapshot,
+        since marks: [ProtocolStateMark],
+        withinMilliseconds: UInt64
+    ) async throws -> SealedService?
     /// What must move beside the volumes: duplicate request caches and mounts; of a node with a mark only what has come
     /// since.
     func exportProtocolState(

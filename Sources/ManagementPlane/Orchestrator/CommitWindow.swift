@@ -8,8 +8,8 @@ import Saga
 /// The window in which no side serves: from the hold of the source's gate until the destination's gate opens.
 ///
 /// Everything in it is parallel over the volumes and short: one call holds, drains, exports and snapshots on the source;
-/// then the destination verifies, imports and becomes read-write; one compare-and-set on the source is the point of no
-/// return, one write its record here; then the interfaces move and the gate opens.
+/// then the destination finds that everything has come, imports and becomes read-write; one compare-and-set on the source is
+/// the point of no return. While one write makes it known here the interfaces move; when both are done the gate opens.
 enum CommitWindow {
     /// Of the hold budget, the part that draining may take.
     static let drainShare: UInt64 = 2
@@ -50,12 +50,8 @@ enum CommitWindow {
         let heldNanoseconds = migration.environment.monotonicNanoseconds()
         migration.remember { $0.held = (heldNanoseconds, lastAnswers) }
         clock.end("exchange")
-        try await verify(migration, snapshot, deadline)
-        try await step("verify", migration, &clock)
-        try await migration.storage.importProtocolState(held.attachment, of: record.svm)
+        try await promote(migration, snapshot, held.attachment, deadline)
         migration.remember { $0.importedAttempt = record.attempt }
-        try await step("import", migration, &clock)
-        try await migration.storage.setReplica(false, of: record.svm)
         try await step("promote", migration, &clock)
         try requireTimeLeft(migration, deadline)
         try await pointOfNoReturn(migration, record.attempt)
@@ -99,15 +95,18 @@ enum CommitWindow {
         }
     }
 
-    /// Waits until every volume has the final snapshot: with it, everything that the source ever answered is here.
-    private static func verify(
+    /// Every volume has the final snapshot, and with it everything that the source ever answered, before it becomes
+    /// read-write.
+    private static func promote(
         _ migration: Migration,
         _ snapshot: OperationSnapshot,
+        _ protocolState: [UInt8],
         _ deadline: UInt64
     ) async throws {
         let now = migration.environment.monotonicNanoseconds()
-        let missing = try await migration.storage.awaitSnapshot(
-            snapshot.uuid,
+        let missing = try await migration.storage.promote(
+            at: snapshot.uuid,
+            protocolState,
             of: migration.record.svm,
             withinMilliseconds: (deadline - min(deadline, now)) / 1_000_000
         )
@@ -138,19 +137,34 @@ enum CommitWindow {
 
     /// The rest of the window. Past the point of no return nothing is a reason to go back: what fails here is left to
     /// the takeover saga, which repeats all of it until it succeeds.
+    ///
+    /// The interfaces need not wait for the record: nobody is answered until the gate opens, and that waits for both.
     private static func serveAtOnce(_ migration: Migration, _ clock: inout StageClock) async {
+        async let recorded: Void = recordPointOfNoReturn(migration)
         do {
-            try await migration.update { $0.isPastPointOfNoReturn = true }
-            try await step("ponr-destination", migration, &clock)
-            try await migration.storage.bindInterfaces(of: migration.record.svm)
-            try await step("bind", migration, &clock)
-            try await releaseInterfaces(migration)
-            try await step("release", migration, &clock)
+            let moved: Result<Void, any Error>
+            do { moved = .success(try await moveInterfaces(migration, &clock)) } catch { moved = .failure(error) }
+            // Whatever became of the interfaces: a write that is let alone half-way has an unknown outcome.
+            try await recorded
+            try moved.get()
+            clock.end("ponr-destination")
             try await migration.storage.openGate(of: migration.record.svm)
             try await step("serve", migration, &clock)
         } catch {
             migration.log.error("the takeover is not complete and goes on: \(error)")
         }
+    }
+
+    private static func recordPointOfNoReturn(_ migration: Migration) async throws {
+        try await migration.update { $0.isPastPointOfNoReturn = true }
+        try await migration.crashPoints.reached("ponr-destination", .after)
+    }
+
+    private static func moveInterfaces(_ migration: Migration, _ clock: inout StageClock) async throws {
+        try await migration.storage.bindInterfaces(of: migration.record.svm)
+        try await step("bind", migration, &clock)
+        try await releaseInterfaces(migration)
+        try await step("release", migration, &clock)
     }
 
     /// Asks the source to close its interfaces. One that does not answer cannot serve either: past the point of no return

@@ -145,14 +145,16 @@ package struct DestinationGroup: DestinationStorage {
 
     // MARK: - Cutover
 
-    /// Waits for a snapshot.
-    package func awaitSnapshot(
-        _ snapshot: ObjectUUID,
+    /// Waits for a snapshot, takes the protocol states over and makes the volumes read-write: one call for each node.
+    package func promote(
+        at snapshot: ObjectUUID,
+        _ protocolState: [UInt8],
         of svm: SVMDescription,
         withinMilliseconds limit: UInt64
     ) async throws -> [VolumeMSID] {
-        let step = GroupStep.awaitSnapshot(snapshot, withinMilliseconds: limit)
-        return try await askHolders(step, svm).flatMap { reply in
+        let step = GroupStep.promote(snapshot, withinMilliseconds: limit)
+        _ = try await placed(svm)
+        return try await group.askAll(step, of: svm.uuid, attachment: protocolState).flatMap { reply in
             guard case .missing(let volumes) = reply.answer else { throw Group.strangeAnswer(step) }
             return volumes
         }

@@ -81,10 +81,13 @@ package protocol DestinationStorage: Sendable {
     ) async throws
     /// Ends transfers and streams of volumes; nothing more is applied afterwards.
     func stopMirrors(_ volumes: [VolumeMSID], of svm: SVMDescription) async throws
-    /// Waits until a snapshot has come to every volume, with all that came before it.
-    /// - Returns: the volumes that do not have it when the time is over.
-    func awaitSnapshot(
-        _ snapshot: ObjectUUID,
+    /// Waits until a snapshot has come to every volume, with all that came before it; then takes over the protocol state, as
+    /// `importProtocolState` does, and makes the volumes read-write, durably.
+    /// - Returns: the volumes that do not have the snapshot when the time is over. Volumes on other nodes may be read-write
+    ///   then.
+    func promote(
+        at snapshot: ObjectUUID,
+        _ protocolState: [UInt8],
         of svm: SVMDescription,
         withinMilliseconds: UInt64
     ) async throws -> [VolumeMSID]
