@@ -125,7 +125,7 @@ def sigstop(lab):
     result["outage_ms_unheard"] = stopped.finish()[1]
     require(result["outage_ms_unheard"] <= milliseconds + GAP_ABOVE_STOP_MS_MAX, f"stopped {milliseconds} ms: {result}")
     # The destination knows it: it serves without the source, which is stopped all the time.
-    stopped = StoppedSource(lab, alpha, beta, "heard", beta, "ponr-source:after")
+    stopped = StoppedSource(lab, alpha, beta, "heard", beta, "ponr-destination:after")
     wait_for("the destination serves without the source", stopped.serves, 60)
     result["served_after_ms"] = round((time.monotonic() - stopped.stopped) * 1_000)
     require(result["served_after_ms"] <= SERVED_AFTER_MS_MAX, f"a silent source was asked too long: {result}")

@@ -183,6 +183,37 @@ def group(lab):
     return result
 
 
+def resume_places(lab):
+    """The source gets a volume while its move is paused: the resume says where it goes. What is on the destination already
+    stays where it is, and a resume that names an aggregate that is not there changes nothing."""
+    alpha, beta = make_sides(lab)
+    svm, address = "resumed", "127.47.50.1"
+    make_svm(lab, alpha, svm, [address], 3)
+    client = lab.client("client", volume="v1", address=address, operations_per_second=OPERATIONS_PER_SECOND)
+    beta[0].wait_point("baseline:after")
+    beta[0].migrate("start", "--source-cluster", "alpha", "--aggr-list", "aggr1", svm=svm)
+    beta[0].reached("baseline:after")
+    beta[0].migrate("pause", svm=svm)
+    beta[0].go_on("baseline:after")
+    beta[0].wait_state("migrate_paused", svm=svm)
+    alpha[0].godwit("volume", "create", "--svm", svm, "--name", "late", "--size", "1G", "--aggregate", "aggr2",
+                    "--junction-path", "/late")
+    files = lab.random_files("late-files", 4 << 20, 1 << 20)
+    lab.copy("late", files, address=address)
+    refused = beta[0].migrate("resume", "--aggr-list", "aggr9", svm=svm, check=False)
+    require(refused.returncode != 0 and "aggr9" in refused.stderr, f"an aggregate that is not there: {refused.stderr}")
+    require(beta[0].state(svm) == "migrate_paused", f"a refused resume left it {beta[0].state(svm)}")
+    beta[0].migrate("resume", "--aggr-list", "aggr3", svm=svm)
+    beta[0].wait_state(*COMPLETE, svm=svm)
+    waited = finish([client])
+    require_moved(alpha[1], beta[2], svm=svm)
+    places = {record["name"]: record["aggregates"][0]["name"]
+              for record in beta[1].records("volume", "show") if record["svm"]["name"] == svm}
+    require(places == {"v0": "aggr1", "v1": "aggr1", "v2": "aggr1", "late": "aggr3"}, f"the volumes are on {places}")
+    lab.copy("late", files, address=address, verify=True)
+    return {"outage_ms": waited}
+
+
 def owner_of(nodes, svm):
     """The node that owns the source's side of an operation, as the cluster tells it."""
     for node in nodes:

@@ -70,6 +70,23 @@ private func record(attempt: UInt64 = 0, state: SourceState = .prepared) -> Sour
         #expect(throws: Never.self) { try fence.admitReopening(authority(epoch: 2), attempt: 2) }
     }
 
+    @Test func onlyTheAttemptThatHoldsTheGateSealsTheService() async {
+        var fence = GroupFence()
+        #expect(await kind { try fence.admitSeal(authority(), attempt: 1) } == .refused)
+        #expect(throws: Never.self) { try fence.admitHold(authority(), attempt: 1) }
+        #expect(throws: Never.self) { try fence.admitSeal(authority(), attempt: 1) }
+        #expect(!fence.isReopened(authority(), attempt: 1))
+        #expect(throws: Never.self) { try fence.admitReopening(authority(), attempt: 1) }
+        #expect(await kind { try fence.admitSeal(authority(), attempt: 1) } == .refused)
+        #expect(fence.isReopened(authority(), attempt: 1))
+        // What a newer attempt holds is not reopened for the sake of an older one.
+        #expect(throws: Never.self) { try fence.admitHold(authority(), attempt: 2) }
+        #expect(await kind { try fence.admitSeal(authority(), attempt: 1) } == .refused)
+        #expect(!fence.isReopened(authority(), attempt: 1))
+        #expect(throws: Never.self) { try fence.admitSeal(authority(), attempt: 2) }
+        #expect(await kind { try fence.admitSeal(authority(epoch: 0), attempt: 2) } == .fenced)
+    }
+
     /// A node that was restarted has seen nothing, and an owner that was frozen may still want the gate of a commit opened
     /// that was given up before.
     @Test func pastThePointOfNoReturnNothingOpensTheGate() async {
@@ -133,7 +150,8 @@ private struct GatedNodes {
                     try gate.fence.admitHold(call.authority!, attempt: attempt)
                     gate.isOpen = false
                     return GroupReply(.drained(true))
-                case .seal(_, let marks, _):
+                case .seal(_, let attempt, let marks, _):
+                    try gate.fence.admitSeal(call.authority!, attempt: attempt)
                     let answers = [ClientAnswerAge(client: "192.0.2.\(node.low):903", microseconds: node.low)]
                     let states: [MirrorState] = call.volumes.map { $0.rawValue == outOfSync ? .outOfSync : .inSync }
                     let part = node == stuck ? nil : SealedPart(lastAnswers: answers, mirrorStates: states)
@@ -225,7 +243,9 @@ private func master(_ controller: StorageController, _ nodes: GatedNodes) -> any
         #expect(nodes.openGates.isEmpty)
         let snapshot = OperationSnapshot(uuid: operation, name: "final")
         let marks = [ProtocolStateMark(face: 1, position: 3)]
-        let sealed = try #require(try await storage.seal(svm, snapshot, since: marks, withinMilliseconds: 1_000))
+        let sealed = try #require(
+            try await storage.seal(svm, snapshot, attempt: 1, since: marks, withinMilliseconds: 1_000)
+        )
         let isSeal = nodes.memory.steps.map { if case .seal = $0 { true } else { false } }
         #expect(isSeal == [false, false, false, true, true, true])
         #expect(try ProtocolStateParts.parts(of: sealed.protocolState) == [[1, 1], [2, 1], [3, 1]])
@@ -239,7 +259,8 @@ private func master(_ controller: StorageController, _ nodes: GatedNodes) -> any
         let nodes = GatedNodes(stuck: nodeUUIDs[1])
         let storage = master(try await cluster(InMemoryDatabase()), nodes)
         let snapshot = OperationSnapshot(uuid: operation, name: "final")
-        #expect(try await storage.seal(svm, snapshot, since: [], withinMilliseconds: 1) == nil)
+        #expect(try await storage.holdGate(of: svm, attempt: 1, drainMilliseconds: 1))
+        #expect(try await storage.seal(svm, snapshot, attempt: 1, since: [], withinMilliseconds: 1) == nil)
     }
 
     @Test func eachNodeHasAMarkOfItsOwn() async throws {
@@ -323,10 +344,11 @@ private final class SourceNodes: Sendable {
         func seal(
             _ svm: ObjectUUID,
             _ snapshot: OperationSnapshot,
+            attempt: UInt64,
             since marks: [ProtocolStateMark],
             withinMilliseconds limit: UInt64
         ) async throws -> SealedService? {
-            try await base.seal(svm, snapshot, since: marks, withinMilliseconds: limit)
+            try await base.seal(svm, snapshot, attempt: attempt, since: marks, withinMilliseconds: limit)
         }
         func exportProtocolState(
             of svm: ObjectUUID,

@@ -112,6 +112,19 @@ import Testing
         try await send([.pointOfNoReturn(attempt: 2)], to: source)
     }
 
+    /// The operation is over, and the SVM may have come back by another one: its interfaces are not this one's any more.
+    @Test func aReleaseThatComesAfterTheSourceIsDeletedClosesNothing() async throws {
+        let source = source(interruptedAt: "nothing")
+        try await send([.register(svm: svmUUID, destinationCluster: "beta")] + lockAndArm(1), to: source)
+        world.state.withLock { $0.mirrorIsInSync = true }
+        try await send([hold(1), .pointOfNoReturn(attempt: 1), .releaseInterfaces], to: source)
+        #expect(world.state.withLock { !$0.sourceIsBound && $0.surrenderCount == 1 })
+        try await send([.stop, .deleteSVM], to: source)
+        world.state.withLock { $0.sourceIsBound = true }
+        try await send([.pointOfNoReturn(attempt: 1), .releaseInterfaces], to: source)
+        #expect(world.state.withLock { $0.sourceIsBound && $0.surrenderCount == 1 })
+    }
+
     @Test func anUnlockOfAnOlderAttemptLeavesTheNewLockAlone() async throws {
         let source = source(interruptedAt: "nothing")
         try await send([.register(svm: svmUUID, destinationCluster: "beta")] + lockAndArm(1) + giveUp(1), to: source)

@@ -108,6 +108,7 @@ struct SimulatedSource: SourceStorage {
     func seal(
         _ svm: ObjectUUID,
         _ snapshot: OperationSnapshot,
+        attempt: UInt64,
         since marks: [ProtocolStateMark],
         withinMilliseconds: UInt64
     ) async throws -> SealedService? {
@@ -128,6 +129,9 @@ struct SimulatedSource: SourceStorage {
         try world.deed("source-reopen", process) { state in
             if state.sourceIsRecordedRunning { state.sourceGateIsOpen = true }
         }
+    }
+    func surrenderInterfaces(of svm: ObjectUUID) async throws {
+        try world.deed("source-surrender", process) { $0.surrenderCount += 1 }
     }
     func releaseInterfaces(of svm: ObjectUUID) async throws {
         try world.deed("source-release", process) { $0.sourceIsBound = false }

@@ -27,6 +27,8 @@ struct WorldState {
     /// The node that has the volume does not have it open.
     var sourceVolumeIsClosed = false
     var sourceIsBound = true
+    /// How often the source has given its addresses away.
+    var surrenderCount = 0
     // Durable on the destination.
     var destinationExists = false
     var destinationVolumesExist = false

@@ -75,7 +75,7 @@ package enum GroupStep: Codable, Equatable, Sendable {
     case holdAndDrain(attempt: UInt64, withinMilliseconds: UInt64)
     /// Waits until the clients have acknowledged all that was answered, here or by other nodes, and freezes their connections.
     /// Meanwhile takes the final snapshot of each volume. The protocol state since marks is the reply's attachment.
-    case seal(OperationSnapshot, since: [ProtocolStateMark], withinMilliseconds: UInt64)
+    case seal(OperationSnapshot, attempt: UInt64, since: [ProtocolStateMark], withinMilliseconds: UInt64)
     /// The protocol state since marks; it is the reply's attachment.
     case exportState(since: [ProtocolStateMark])
     /// Opens the gate after a cutover was given up.
@@ -127,7 +127,7 @@ package enum GroupStep: Codable, Equatable, Sendable {
         switch self {
         case .holdAndDrain(_, let limit), .promote(_, let limit): limit + 5_000
         // As long as other snapshots may take.
-        case .seal(_, _, let limit): limit + 60_000
+        case .seal(_, _, _, let limit): limit + 60_000
         case .transfer(_, _, _, let wait): wait + 5_000
         case .probePorts(_, let limit): limit + 5_000
         // The destination waits for the answer to the point of no return for 3 s.

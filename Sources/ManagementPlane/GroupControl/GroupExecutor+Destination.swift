@@ -34,6 +34,8 @@ extension GroupExecutor {
         case .stopMirrors: for volume in call.volumes { try await mirrors.stop(volume) }
         case .promote(let snapshot, let limit):
             let missing = try await wait(for: snapshot, limit, call)
+            // A successor may have made replicas of the volumes again meanwhile.
+            try admit(call)
             if missing.isEmpty {
                 try importState(call)
                 try await setReplica(false, call)

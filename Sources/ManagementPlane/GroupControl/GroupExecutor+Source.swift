@@ -22,7 +22,8 @@ extension GroupExecutor {
         case .holdAndDrain(_, let limit):
             try moveGate(call)
             return GroupReply(.drained(try await service(of: call.svm).executed(withinMilliseconds: limit)))
-        case .seal(let snapshot, let marks, let limit): return try await seal(snapshot, since: marks, limit, call)
+        case .seal(let snapshot, let attempt, let marks, let limit):
+            return try await seal(snapshot, attempt, since: marks, limit, call)
         case .exportState(let marks):
             let (state, mark) = try service(of: call.svm).exportProtocolState(since: marks)
             return GroupReply(.exported(mark), attachment: state)
@@ -47,6 +48,7 @@ extension GroupExecutor {
     /// has the connections as they are when they are frozen.
     private func seal(
         _ snapshot: OperationSnapshot,
+        _ attempt: UInt64,
         since marks: [ProtocolStateMark],
         _ limit: UInt64,
         _ call: GroupCall
@@ -54,7 +56,7 @@ extension GroupExecutor {
         let service = try service(of: call.svm)
         async let taken: Void = take(snapshot, call)
         let isAnswered = await service.answered(withinMilliseconds: limit)
-        if isAnswered { await service.freeze(service.boundEndpoints) }
+        if isAnswered { try await freeze(service, call, attempt: attempt) }
         let (state, _) = service.exportProtocolState(since: marks)
         let ages = service.answerAges.map { ClientAnswerAge(client: $0.client, microseconds: $0.lastMicroseconds) }
         try await taken

@@ -60,7 +60,7 @@ package final class GroupExecutor: GroupNode {
                 remedy: "run the same version of the software on all nodes"
             )
         }
-        if let authority = call.authority { try fence.withLock { try $0.admit(authority) } }
+        try admit(call)
         do {
             return try await execute(call)
         } catch let error as StorageError {
@@ -74,6 +74,11 @@ package final class GroupExecutor: GroupNode {
         } catch {
             throw MigrateError(.failed, "\(error)", remedy: "mend the cause; the operation tries again by itself")
         }
+    }
+
+    /// Refuses a master that was superseded; to be asked again after a wait.
+    func admit(_ call: GroupCall) throws {
+        if let authority = call.authority { try fence.withLock { try $0.admit(authority) } }
     }
 
     private func execute(_ call: GroupCall) async throws -> GroupReply {
@@ -133,6 +138,18 @@ package final class GroupExecutor: GroupNode {
                 try fence.admit(authority)
                 service.reopen()
             }
+        }
+    }
+
+    /// Freezes the connections of a held gate. A reopening that comes meanwhile finds nothing to thaw yet, so that its work is
+    /// done again here.
+    func freeze(_ service: any ClientService, _ call: GroupCall, attempt: UInt64) async throws {
+        guard let authority = call.authority else { throw Self.unnamed }
+        try fence.withLock { try $0.admitSeal(authority, attempt: attempt) }
+        await service.freeze(service.boundEndpoints)
+        try fence.withLock { fence in
+            if fence.isReopened(authority, attempt: attempt) { service.reopen() }
+            try fence.admitSeal(authority, attempt: attempt)
         }
     }
 

@@ -4,7 +4,7 @@ package import MigrateOperation
 /// What a node has seen of the masters of operations, and refuses accordingly: pure.
 ///
 /// It lives in memory and dies with the daemon, as do the gates that it guards; what a daemon must know of the time before
-/// its start it learns from the source's records (`seal`).
+/// its start it learns from the source's records (`note`).
 package struct GroupFence: Sendable {
     private struct Key: Hashable {
         var operation: ObjectUUID
@@ -18,7 +18,7 @@ package struct GroupFence: Sendable {
         /// The newest attempt that was given up: a hold of it that comes late must not close a gate that nobody reopens.
         var reopenedAttempt: UInt64 = 0
         /// The point of no return is recorded: the gate of this operation never opens again.
-        var isSealed = false
+        var isPastPointOfNoReturn = false
     }
 
     private var entries: [Key: Entry] = [:]
@@ -36,18 +36,36 @@ package struct GroupFence: Sendable {
     /// - Throws: `.fenced`; `.refused` when the attempt was given up, or a newer one has held.
     package mutating func admitHold(_ authority: GroupAuthority, attempt: UInt64) throws(MigrateError) {
         try enter(authority) { entry throws(MigrateError) in
-            guard attempt > entry.reopenedAttempt, attempt >= entry.heldAttempt, !entry.isSealed else {
+            guard attempt > entry.reopenedAttempt, attempt >= entry.heldAttempt, !entry.isPastPointOfNoReturn
+            else {
                 throw Self.tooLate(authority, attempt)
             }
             entry.heldAttempt = attempt
         }
     }
 
+    /// Lets what is done behind the held gate in, as long as this attempt holds it.
+    /// - Throws: `.fenced`; `.refused` when the attempt has not held here, was given up, or a newer one has held.
+    package mutating func admitSeal(_ authority: GroupAuthority, attempt: UInt64) throws(MigrateError) {
+        try enter(authority) { entry throws(MigrateError) in
+            guard attempt > entry.reopenedAttempt, attempt == entry.heldAttempt, !entry.isPastPointOfNoReturn else {
+                throw Self.tooLate(authority, attempt)
+            }
+        }
+    }
+
+    /// Whether the gate has been reopened since an attempt held it, and no other one holds it now.
+    package func isReopened(_ authority: GroupAuthority, attempt: UInt64) -> Bool {
+        guard let entry = entries[Key(operation: authority.operation, side: authority.side)] else { return false }
+        return entry.reopenedAttempt >= attempt && entry.heldAttempt <= entry.reopenedAttempt
+            && !entry.isPastPointOfNoReturn
+    }
+
     /// Lets a reopening in, unless a newer attempt has held since.
     /// - Throws: `.fenced`; `.refused` when a newer attempt has held; `.pastPointOfNoReturn`.
     package mutating func admitReopening(_ authority: GroupAuthority, attempt: UInt64) throws(MigrateError) {
         try enter(authority) { entry throws(MigrateError) in
-            guard !entry.isSealed else {
+            guard !entry.isPastPointOfNoReturn else {
                 throw MigrateError(
                     .pastPointOfNoReturn,
                     code: MigrateCode.wrongState,
@@ -67,7 +85,7 @@ package struct GroupFence: Sendable {
         entry.epoch = max(entry.epoch, record.ownerEpoch)
         if record.state == .ponr || record.state == .released {
             entry.heldAttempt = max(entry.heldAttempt, record.attempt)
-            entry.isSealed = true
+            entry.isPastPointOfNoReturn = true
         }
         entries[key] = entry
     }

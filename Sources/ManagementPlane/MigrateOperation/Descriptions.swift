@@ -179,7 +179,7 @@ package let migrateProtocolVersion = 4
 
 /// What the source saw of its client-visible outage while it was held, in the order of the window.
 package struct WindowStage: Codable, Equatable, Sendable {
-    /// Name: hold, final_snapshot, exchange, promote, ponr-source, bind, release, ponr-destination, serve.
+    /// Name: hold, final_snapshot, exchange, promote, ponr-source, ponr-destination, bind, release, serve.
     package var name: String
     /// How long it took.
     package var durationMicroseconds: UInt64

@@ -267,9 +267,9 @@ extension MigrateSource {
         try requireCommit(record, attempt)
         var stages = StageClock(environment)
         try await crashPoints.reached("source-hold", .before)
-        let began = environment.monotonicNanoseconds()
-        let isDrained = try await holdGate(of: record, attempt: attempt, drainMilliseconds: drainMilliseconds)
         do {
+            let began = environment.monotonicNanoseconds()
+            let isDrained = try await holdGate(of: record, attempt: attempt, drainMilliseconds: drainMilliseconds)
             // The timer may have given the commit up, and reopened the gate, before the gate was held.
             guard let stored = try await records.get(call.operation) else { throw Self.unknown(call.operation) }
             try requireCommit(stored.record, attempt)
@@ -280,6 +280,7 @@ extension MigrateSource {
             let sealed = try await storage.seal(
                 record.svm,
                 snapshot,
+                attempt: attempt,
                 since: marks,
                 withinMilliseconds: drainMilliseconds - min(drainMilliseconds, passed)
             )
@@ -357,6 +358,8 @@ extension MigrateSource {
             return try record.after(.pointOfNoReturn(attempt: attempt))
         }
         try await crashPoints.reached("source-ponr", .after)
+        // A call that comes late: the SVM may be back by another operation, and its addresses with it.
+        if record.state == .cleaned { return }
         // Before the answer, which says that the addresses have left.
         try await storage.surrenderInterfaces(of: record.svm)
         log.notice(

@@ -258,10 +258,11 @@ package struct SourceGroup: SourceStorage {
     package func seal(
         _ svm: ObjectUUID,
         _ snapshot: OperationSnapshot,
+        attempt: UInt64,
         since marks: [ProtocolStateMark],
         withinMilliseconds limit: UInt64
     ) async throws -> SealedService? {
-        let step = GroupStep.seal(snapshot, since: marks, withinMilliseconds: limit)
+        let step = GroupStep.seal(snapshot, attempt: attempt, since: marks, withinMilliseconds: limit)
         let members = try await group.members(of: svm)
         let parts = members.nodes.map { Group.Part(node: $0, volumes: members.volumes(on: $0), step: step) }
         let replies = try await group.ask(parts, of: svm)

@@ -25,7 +25,9 @@ extension MigrateSource {
         do {
             return try await storage.pass(call, of: record.svm, to: record.owningNode)
         } catch let error as MigrateError where error.kind == .nodeAway {
-            guard case .releaseInterfaces = call.request, record.isPastPointOfNoReturn else { throw error }
+            guard case .releaseInterfaces = call.request, record.isPastPointOfNoReturn, record.state != .cleaned else {
+                throw error
+            }
             try await storage(of: record).releaseInterfaces(of: record.svm)
             return SourceReply(.done)
         }

@@ -62,9 +62,11 @@ package protocol SourceStorage: Sendable {
     ///
     /// - Parameter marks: of a node with a mark only what has come since is in the protocol state.
     /// - Returns: nil when the clients have not taken their answers at the deadline; the snapshot may be there nevertheless.
+    /// - Throws: `.refused` when the attempt is over already.
     func seal(
         _ svm: ObjectUUID,
         _ snapshot: OperationSnapshot,
+        attempt: UInt64,
         since marks: [ProtocolStateMark],
         withinMilliseconds: UInt64
     ) async throws -> SealedService?

@@ -9,7 +9,7 @@ import Saga
 ///
 /// Everything in it is parallel over the volumes and short: one call holds, drains, exports and snapshots on the source;
 /// then the destination finds that everything has come, imports and becomes read-write; one compare-and-set on the source is
-/// the point of no return. While one write makes it known here the interfaces move; when both are done the gate opens.
+/// the point of no return, one write its record here; then the interfaces move and the gate opens.
 enum CommitWindow {
     /// Of the hold budget, the part that draining may take.
     static let drainShare: UInt64 = 2
@@ -138,33 +138,21 @@ enum CommitWindow {
     /// The rest of the window. Past the point of no return nothing is a reason to go back: what fails here is left to
     /// the takeover saga, which repeats all of it until it succeeds.
     ///
-    /// The interfaces need not wait for the record: nobody is answered until the gate opens, and that waits for both.
+    /// The record comes first: it tells an orchestrator that was superseded while it asked the source that the interfaces
+    /// are another one's.
     private static func serveAtOnce(_ migration: Migration, _ clock: inout StageClock) async {
-        async let recorded: Void = recordPointOfNoReturn(migration)
         do {
-            let moved: Result<Void, any Error>
-            do { moved = .success(try await moveInterfaces(migration, &clock)) } catch { moved = .failure(error) }
-            // Whatever became of the interfaces: a write that is let alone half-way has an unknown outcome.
-            try await recorded
-            try moved.get()
-            clock.end("ponr-destination")
+            try await migration.update { $0.isPastPointOfNoReturn = true }
+            try await step("ponr-destination", migration, &clock)
+            try await migration.storage.bindInterfaces(of: migration.record.svm)
+            try await step("bind", migration, &clock)
+            try await releaseInterfaces(migration)
+            try await step("release", migration, &clock)
             try await migration.storage.openGate(of: migration.record.svm)
             try await step("serve", migration, &clock)
         } catch {
             migration.log.error("the takeover is not complete and goes on: \(error)")
         }
-    }
-
-    private static func recordPointOfNoReturn(_ migration: Migration) async throws {
-        try await migration.update { $0.isPastPointOfNoReturn = true }
-        try await migration.crashPoints.reached("ponr-destination", .after)
-    }
-
-    private static func moveInterfaces(_ migration: Migration, _ clock: inout StageClock) async throws {
-        try await migration.storage.bindInterfaces(of: migration.record.svm)
-        try await step("bind", migration, &clock)
-        try await releaseInterfaces(migration)
-        try await step("release", migration, &clock)
     }
 
     /// Asks the source to close its interfaces. One that does not answer cannot serve either: past the point of no return

@@ -3,13 +3,20 @@ import JSON
 
 /// Where what moves goes on the destination: what `start` and `resume` have in common.
 struct MigratePlaces: ParsableArguments {
-    @Option(help: "Aggregates that may be used, with commas (default: all).") var aggrList: String?
-    @Option(help: "The tier that aggregates must have: performance, capacity or any (default: any).") var tier: String?
-    @Option(help: "The IP space here that it comes to (default: the one with the name of the source's).")
+    @Option(help: "Aggregates that may be used, with commas; a new move uses all, unless it is told.")
+    var aggrList: String?
+    @Option(
+        help: "The tier that aggregates must have: performance, capacity or any; any for a new move, unless it is told."
+    )
+    var tier: String?
+    @Option(
+        help:
+            "The IP space here that it comes to; for a new move the one with the name of the source's, unless it is told."
+    )
     var ipspace: String?
     @Option(
         name: .customLong("lif"),
-        help: "Where a LIF goes, as LIF=NODE:PORT; may be given for several (default: what the network tells)."
+        help: "Where a LIF goes, as LIF=NODE:PORT; may be given for several. Others go where the network tells."
     )
     var lifs: [String] = []
     @Flag(help: "Choose ports by name and subnet, without asking the networks who answers there.")
