@@ -13,9 +13,12 @@ NODES = 3
 # Apart from the ports of the other scenarios, which have too few for so many nodes.
 PORT_FIRST = 24500
 PORTS_PER_SIDE = 20
-# The most that an SVM on three nodes may keep its clients waiting, compared with one of as many volumes on one node.
-RATIO_MAX = 1.5
-RUNS = 5
+# The most that an SVM of so many volumes on three nodes may keep its clients waiting, compared with one of as many volumes on one
+# node. With few volumes the window on one node is so short that the calls to the others, which are as many for any number of
+# volumes, weigh more (docs/decisions/0026).
+RATIO_MAX = {24: 1.5, 6: 2}
+# How often each moves; single moves of few volumes differ more.
+RUNS = {24: 5, 6: 7}
 # Of each client. Six daemons, two etcd and the clients share the processors of one machine: with more the longest wait is
 # that for a processor, at any moment of the move, and says little of the window. Eight workers that ask every 20 ms miss
 # nearly nothing of it.
@@ -158,10 +161,10 @@ def group(lab):
     sides = make_sides(lab)
     result = {}
     # The large one first: where its volumes go is decided by their sizes alone, as long as the other side is empty.
-    for count in (24, 6):
+    for count, runs in RUNS.items():
         spread, one = (Moves(lab, sides[0], kind, count) for kind in ("spread", "one"))
         # In turn: what the machine does besides harms both alike.
-        for number in range(RUNS):
+        for number in range(runs):
             source, destination = sides if number % 2 == 0 else reversed(sides)
             for moves in (spread, one):
                 moves.run(lab, source, destination)
@@ -172,13 +175,13 @@ def group(lab):
             result[f"ratio_{count}_{figure}"] = round(
                 result[f"spread_{count}_{figure}_ms"] / max(1, result[f"one_{count}_{figure}_ms"]), 2)
     # A snapshot of all volumes, wherever they are.
-    side = sides[RUNS % 2]
+    side = sides[RUNS[6] % 2]
     side[1].godwit("snapshot", "create", "--svm", "spread6", "--name", "everywhere")
     for index in range(6):
         found = side[2].records("snapshot", "show", "--svm", "spread6", "--volume", f"v{index}")
         require("everywhere" in [record["name"] for record in found], f"v{index} has no snapshot of all volumes")
-    for count in (24, 6):
-        require(result[f"ratio_{count}_outage"] <= RATIO_MAX,
+    for count in RUNS:
+        require(result[f"ratio_{count}_outage"] <= RATIO_MAX[count],
                 " ".join(f"{name}={value}" for name, value in result.items()))
     return result
 
