@@ -1,6 +1,6 @@
 import ClusterConfiguration
 package import Identity
-package import MigrateOperation
+import MigrateOperation
 import StorageControl
 
 // What both masters let the nodes do.
@@ -23,14 +23,6 @@ extension Group {
         let reply = try await ask(Part(node: node, volumes: [volume], step: step), of: svm)
         guard case .contentHash(let hash) = reply.answer else { throw Self.strangeAnswer(step) }
         return hash
-    }
-
-    /// When the clients of all nodes were answered.
-    package func answerAges(_ step: GroupStep, of svm: ObjectUUID) async throws -> [ClientAnswerAge] {
-        try await askAll(step, of: svm).flatMap { reply in
-            guard case .answers(let ages) = reply.answer else { throw Self.strangeAnswer(step) }
-            return ages
-        }
     }
 
     /// Deletes an SVM with all that belongs to it, on every node; absent is no error.

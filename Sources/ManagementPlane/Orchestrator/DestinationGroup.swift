@@ -199,7 +199,10 @@ package struct DestinationGroup: DestinationStorage {
 
     /// When the clients were answered first.
     package func firstAnswers(of svm: SVMDescription) async throws -> [ClientAnswerAge] {
-        try await group.answerAges(.firstAnswers, of: svm.uuid)
+        try await group.askAll(.firstAnswers, of: svm.uuid).flatMap { reply in
+            guard case .answers(let ages) = reply.answer else { throw Group.strangeAnswer(.firstAnswers) }
+            return ages
+        }
     }
 
     /// The hash of a snapshot.
